@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Every struct and enum that the kernel programs and the Go side share, and
+ * nothing else. bpf2go turns them into Go; package maps gives them Go words.
+ *
+ * Rules: no unions, no bit-fields, no holes (the pragma makes a hole an error),
+ * fields are only appended, __be* is network order and everything else host
+ * order. A change of a layout raises LAYOUT in package loader.
+ *
+ * Time: a tick is 2^20 ns (about 1.05 ms) of CLOCK_MONOTONIC as BPF sees it, so
+ * that a packet needs a shift and no division. Ticks wrap after 52 days; they
+ * are only ever compared by difference.
+ */
+#pragma once
+
+#define MAX_MEMBERS 1024 /* members of one pool */
+#define MAX_SLOTS 2048	 /* members and those that still drain, of one pool */
+#define BLOCK 32	 /* members per block of weights, conns and schedule */
+
+#define NAT_PORT_MIN 1024  /* first source port toward a member */
+#define NAT_PORTS 64000	   /* 1024..65023; what is above belongs to the namespace's sockets */
+#define NAT_WORDS (NAT_PORTS / 64)
+
+#define HALF_OPEN_FLOWS 32768 /* handshakes in flight on one node, power of two */
+
+#define TICKS_PER_SEC 954 /* 10^9 / 2^20, rounded up */
+
+#define NO_LIMIT 0xffffffffU
+
+#pragma clang diagnostic push
+#pragma clang diagnostic error "-Wpadded"
+
+/* An address of the object's family: 4 bytes for IPv4, 16 for IPv6. */
+struct addr {
+	__be32 word[ADDR_WORDS];
+};
+
+/* A packet's tuple as it arrives: one direction of a flow. 16 bytes (IPv4). */
+struct flow_key {
+	struct addr saddr;
+	struct addr daddr;
+	__be16 sport;
+	__be16 dport;
+	__u32 proto;
+};
+
+/* flow.state. The client side's entry holds the truth about the connection; the
+ * member side's holds FLOW_MEMBER_SIDE and FLOW_TIMESTAMPS only. */
+enum flow_state {
+	FLOW_MEMBER_SIDE = 1 << 0, /* packets of this entry come from the member */
+	FLOW_TIMESTAMPS = 1 << 1,  /* the SYN had a timestamp option */
+	FLOW_SYN_ACK = 1 << 2,	   /* half-open: the member has answered */
+	FLOW_FIN_CLIENT = 1 << 3,
+	FLOW_FIN_MEMBER = 1 << 4,
+	FLOW_CLOSED = 1 << 5, /* both FINs or a true RST: no longer active */
+	FLOW_DEAD = 1 << 6,   /* whoever set this deletes the pair */
+	FLOW_RESET = 1 << 7,  /* the drain's deadline has passed: reset both ends */
+};
+
+/*
+ * One direction's entry: what a packet of this tuple becomes. 44 bytes (IPv4),
+ * so that entry and key share a 128-byte slab object.
+ */
+struct flow {
+	struct addr saddr; /* after translation */
+	struct addr daddr;
+	__be16 sport;
+	__be16 dport;
+	__u32 slot;	/* the member's slot */
+	__u32 state;	/* enum flow_state, changed by atomics only */
+	__u32 seen;	/* tick of the last packet of this direction */
+	__u32 next;	/* highest sequence number sent so far + 1 */
+	__u32 ack;	/* last acknowledgment sent; half-open client side: what to expect */
+	__u32 ts_delta; /* added to the client's TSval, taken off its echo */
+	__u32 started;	/* tick of the SYN */
+	__u32 serial;	/* the member's serial, for readers */
+};
+
+/* A handshake in flight, in the table that all pools of the node share. 20 bytes. */
+struct half_open_key {
+	__u32 pool; /* pool_state.pool */
+	struct flow_key tuple;
+};
+
+struct half_open {
+	struct flow flow;
+	__u32 ring; /* this handshake's place in half_open_ring */
+	__u32 reserved;
+};
+
+/* Place in the ring of handshakes: the client side's key. */
+struct half_open_place {
+	struct half_open_key key;
+};
+
+/* half_open_node: the ring's cursor. */
+struct half_open_node {
+	__u32 cursor;
+	__u32 evicted; /* handshakes that gave way to newer ones */
+};
+
+/* half_open_use: what one pool holds of the shared table. */
+struct half_open_use {
+	__u32 handshakes;
+	__u32 reserved;
+};
+
+enum method {
+	METHOD_ROUND_ROBIN = 0,
+	METHOD_LEAST_CONNECTIONS = 1,
+	METHOD_SOURCE_IP = 2,
+};
+
+enum vip_flags {
+	VIP_REFUSE = 1 << 0,   /* pool admin-down: every new connection gets a RST */
+	VIP_AFFINITY = 1 << 1, /* SOURCE_IP persistence */
+};
+
+/* The listener and the whole of a pool's settings: one generation. */
+struct vip {
+	struct addr addr;
+	__be16 port;
+	__be16 reserved;
+	__u32 proto;
+	__u32 flags; /* enum vip_flags */
+	__u32 method;
+	__u32 half;	     /* which inner maps of members, schedule, weights belong to it: 0 or 1 */
+	__u32 schedule_len;  /* entries in use; 0 = no usable member */
+	__u32 weight_blocks; /* blocks of weights in use */
+	__u32 hash_seed;     /* of the SOURCE_IP hash */
+	__u32 connection_limit; /* established flows, NO_LIMIT = none */
+	__u32 flow_limit;	/* flows in the table */
+	__u32 idle_sec;
+	__u32 half_open_sec;
+	__u32 half_open_pressure_sec;
+	__u32 closing_sec;
+	__u32 rest_sec;	    /* how long a port without timestamps rests after closing */
+	__u32 affinity_sec; /* 0 = no timeout */
+	struct addr snat; /* source address toward members */
+	__u32 generation; /* counts configurations */
+	__u8 id[16];
+};
+
+enum member_flags {
+	MEMBER_PRESENT = 1 << 0, /* configured and admin-up: persistent clients may use it */
+};
+
+/* A member as one generation knows it; by slot. */
+struct member {
+	struct addr addr;
+	__be16 port;
+	__u16 weight;
+	__u32 flags;  /* enum member_flags */
+	__u32 serial; /* never used twice within a pool */
+	__u8 id[16];
+};
+
+/* SCHEDULE_BLOCK places of the schedule: by turn (ROUND_ROBIN) or by hash (SOURCE_IP). */
+struct schedule_block {
+	__u16 slot[BLOCK];
+};
+
+/* Effective weights of BLOCK slots; 0 = not to be chosen. */
+struct weight_block {
+	__u32 weight[BLOCK];
+};
+
+/* Connections (half-open ones too) of every slot, for LEAST_CONNECTIONS. */
+struct conns {
+	__u32 count[MAX_SLOTS];
+};
+
+/* Liveness by slot; the monitor's verdict. */
+struct health {
+	__u32 up;
+	__u32 serial;
+};
+
+/* What one member holds, by slot; only programs write it. */
+struct member_state {
+	__u32 active;	   /* established flows, not closed */
+	__u32 ports_used;
+	__u32 port_cursor; /* next position to try; grows without end */
+	__u32 sweep_word;  /* next word that the expiry under pressure looks at */
+	__u64 ports[NAT_WORDS]; /* bit = port - NAT_PORT_MIN, set = taken */
+};
+
+/* Monotonic counters of one member and CPU. */
+struct member_stats {
+	__u64 packets_in; /* client to member, segments */
+	__u64 bytes_in;	  /* IP length of every segment */
+	__u64 packets_out;
+	__u64 bytes_out;
+	__u64 connections; /* completed handshakes */
+};
+
+/* What members that are gone have counted. */
+struct retired {
+	struct member_stats total;
+	__u32 serial; /* the last member added: makes adding repeatable after a crash */
+	__u32 reserved;
+};
+
+/* What one pool holds; only programs write it. */
+struct pool_state {
+	__u64 turn;	 /* ROUND_ROBIN: turns taken */
+	__u32 last_slot; /* LEAST_CONNECTIONS: last choice, for the tie-break */
+	__u32 active;	 /* established flows, not closed */
+	__u32 flows;	 /* flows in the table, closed ones too */
+	__u32 sweep_turn; /* whose ports the expiry under pressure looks at next */
+};
+
+/* One call of the expiry: which ports to look at, and what was found there. */
+struct sweep {
+	__u32 slot;
+	__u32 word;   /* first word of member_state.ports */
+	__u32 words;  /* how many */
+	__u32 flags;  /* enum sweep_flags */
+	__u32 looked; /* out: ports found taken */
+	__u32 expired; /* out: flows and handshakes that were ended */
+	__u32 healed;	 /* out: ports taken by nobody */
+	__u32 reserved;
+};
+
+enum sweep_flags {
+	SWEEP_PRESSURE = 1 << 0, /* the short limits: room is wanted */
+	SWEEP_RESET = 1 << 1,	 /* mark live flows FLOW_RESET: the member's drain has ended */
+};
+
+/* A client's member, by source address. */
+struct affinity {
+	__u32 slot;
+	__u32 serial;
+	__u32 seen; /* tick of the last new connection */
+};
+
+/* What became of a packet that did not end here. */
+enum verdict {
+	VERDICT_FORWARDED = 0,
+	VERDICT_PASSED = 1,   /* left to the namespace's stack, untouched */
+	VERDICT_ANSWERED = 2, /* dropped for a reason, and answered */
+	VERDICT_MAX = 3,
+};
+
+/*
+ * Why a packet ended here. Values are never reused; names in lower case without
+ * the prefix are what the outside sees.
+ */
+enum drop_reason {
+	DROP_NONE = 0, /* not a reason: go on */
+	DROP_TRUNC_L3 = 1,
+	DROP_TRUNC_L4 = 2,
+	DROP_L2_BCAST = 3,
+	DROP_IP_VER = 4,
+	DROP_IP_IHL = 5,
+	DROP_IP_LEN = 6,
+	DROP_FRAG = 7,
+	DROP_MARTIAN = 8,
+	DROP_SPOOF_SELF = 9,
+	DROP_PORT0 = 10,
+	DROP_TTL = 11,
+	DROP_TCP_DOFF = 12,
+	DROP_TCP_FLAGS = 13,
+	DROP_NAT_NOMAP = 14,
+	DROP_NO_ENTRY = 15,
+	DROP_BAD_ACK = 16,	 /* ACK of a handshake that the member never offered */
+	DROP_CONN_LIMIT = 17,
+	DROP_NO_MEMBER = 18,
+	DROP_NAT_FULL = 19,
+	DROP_FLOWS_FULL = 20,
+	DROP_HALF_OPEN_FULL = 21,
+	DROP_NO_ROUTE = 22,
+	DROP_TOO_BIG = 23,
+	DROP_DRAINED = 24, /* flow of a member whose drain has ended */
+	DROP_INTERNAL = 25, /* a map that must be there is not: see the daemon's log */
+	DROP_MAX = 26,
+};
+
+#pragma clang diagnostic pop
+
+_Static_assert(sizeof(struct flow_key) == 8 + 8 * ADDR_WORDS, "flow_key");
+_Static_assert(sizeof(struct flow) == 36 + 8 * ADDR_WORDS, "flow");
