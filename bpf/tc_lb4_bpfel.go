@@ -13,52 +13,59 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type TcLb4Addr struct {
+type Lb4Addr struct {
 	_    structs.HostLayout
 	Word [1]uint32
 }
 
-type TcLb4Conns struct {
+type Lb4Affinity struct {
+	_      structs.HostLayout
+	Slot   uint32
+	Serial uint32
+	Seen   uint32
+}
+
+type Lb4Conns struct {
 	_     structs.HostLayout
 	Count [2048]uint32
 }
 
-type TcLb4DropReason uint32
+type Lb4DropReason uint32
 
 const (
-	TcLb4DropReasonDROP_NONE           TcLb4DropReason = 0
-	TcLb4DropReasonDROP_TRUNC_L3       TcLb4DropReason = 1
-	TcLb4DropReasonDROP_TRUNC_L4       TcLb4DropReason = 2
-	TcLb4DropReasonDROP_L2BCAST        TcLb4DropReason = 3
-	TcLb4DropReasonDROP_IP_VER         TcLb4DropReason = 4
-	TcLb4DropReasonDROP_IP_IHL         TcLb4DropReason = 5
-	TcLb4DropReasonDROP_IP_LEN         TcLb4DropReason = 6
-	TcLb4DropReasonDROP_FRAG           TcLb4DropReason = 7
-	TcLb4DropReasonDROP_MARTIAN        TcLb4DropReason = 8
-	TcLb4DropReasonDROP_SPOOF_SELF     TcLb4DropReason = 9
-	TcLb4DropReasonDROP_PORT0          TcLb4DropReason = 10
-	TcLb4DropReasonDROP_TTL            TcLb4DropReason = 11
-	TcLb4DropReasonDROP_TCP_DOFF       TcLb4DropReason = 12
-	TcLb4DropReasonDROP_TCP_FLAGS      TcLb4DropReason = 13
-	TcLb4DropReasonDROP_NAT_NOMAP      TcLb4DropReason = 14
-	TcLb4DropReasonDROP_NO_ENTRY       TcLb4DropReason = 15
-	TcLb4DropReasonDROP_BAD_ACK        TcLb4DropReason = 16
-	TcLb4DropReasonDROP_CONN_LIMIT     TcLb4DropReason = 17
-	TcLb4DropReasonDROP_NO_MEMBER      TcLb4DropReason = 18
-	TcLb4DropReasonDROP_NAT_FULL       TcLb4DropReason = 19
-	TcLb4DropReasonDROP_FLOWS_FULL     TcLb4DropReason = 20
-	TcLb4DropReasonDROP_HALF_OPEN_FULL TcLb4DropReason = 21
-	TcLb4DropReasonDROP_NO_ROUTE       TcLb4DropReason = 22
-	TcLb4DropReasonDROP_TOO_BIG        TcLb4DropReason = 23
-	TcLb4DropReasonDROP_DRAINED        TcLb4DropReason = 24
-	TcLb4DropReasonDROP_INTERNAL       TcLb4DropReason = 25
-	TcLb4DropReasonDROP_MAX            TcLb4DropReason = 26
+	Lb4DropReasonDROP_NONE           Lb4DropReason = 0
+	Lb4DropReasonDROP_TRUNC_L3       Lb4DropReason = 1
+	Lb4DropReasonDROP_TRUNC_L4       Lb4DropReason = 2
+	Lb4DropReasonDROP_L2BCAST        Lb4DropReason = 3
+	Lb4DropReasonDROP_IP_VER         Lb4DropReason = 4
+	Lb4DropReasonDROP_IP_IHL         Lb4DropReason = 5
+	Lb4DropReasonDROP_IP_LEN         Lb4DropReason = 6
+	Lb4DropReasonDROP_FRAG           Lb4DropReason = 7
+	Lb4DropReasonDROP_MARTIAN        Lb4DropReason = 8
+	Lb4DropReasonDROP_SPOOF_SELF     Lb4DropReason = 9
+	Lb4DropReasonDROP_PORT0          Lb4DropReason = 10
+	Lb4DropReasonDROP_TTL            Lb4DropReason = 11
+	Lb4DropReasonDROP_TCP_DOFF       Lb4DropReason = 12
+	Lb4DropReasonDROP_TCP_FLAGS      Lb4DropReason = 13
+	Lb4DropReasonDROP_NAT_NOMAP      Lb4DropReason = 14
+	Lb4DropReasonDROP_NO_ENTRY       Lb4DropReason = 15
+	Lb4DropReasonDROP_BAD_ACK        Lb4DropReason = 16
+	Lb4DropReasonDROP_CONN_LIMIT     Lb4DropReason = 17
+	Lb4DropReasonDROP_NO_MEMBER      Lb4DropReason = 18
+	Lb4DropReasonDROP_NAT_FULL       Lb4DropReason = 19
+	Lb4DropReasonDROP_FLOWS_FULL     Lb4DropReason = 20
+	Lb4DropReasonDROP_HALF_OPEN_FULL Lb4DropReason = 21
+	Lb4DropReasonDROP_NO_ROUTE       Lb4DropReason = 22
+	Lb4DropReasonDROP_TOO_BIG        Lb4DropReason = 23
+	Lb4DropReasonDROP_DRAINED        Lb4DropReason = 24
+	Lb4DropReasonDROP_INTERNAL       Lb4DropReason = 25
+	Lb4DropReasonDROP_MAX            Lb4DropReason = 26
 )
 
-type TcLb4Flow struct {
+type Lb4Flow struct {
 	_       structs.HostLayout
-	Saddr   TcLb4Addr
-	Daddr   TcLb4Addr
+	Saddr   Lb4Addr
+	Daddr   Lb4Addr
 	Sport   uint16
 	Dport   uint16
 	Slot    uint32
@@ -71,79 +78,107 @@ type TcLb4Flow struct {
 	Serial  uint32
 }
 
-type TcLb4FlowKey struct {
+type Lb4FlowKey struct {
 	_     structs.HostLayout
-	Saddr TcLb4Addr
-	Daddr TcLb4Addr
+	Saddr Lb4Addr
+	Daddr Lb4Addr
 	Sport uint16
 	Dport uint16
 	Proto uint32
 }
 
-type TcLb4FlowState uint32
+type Lb4FlowState uint32
 
 const (
-	TcLb4FlowStateFLOW_MEMBER_SIDE TcLb4FlowState = 1
-	TcLb4FlowStateFLOW_TIMESTAMPS  TcLb4FlowState = 2
-	TcLb4FlowStateFLOW_SYN_ACK     TcLb4FlowState = 4
-	TcLb4FlowStateFLOW_FIN_CLIENT  TcLb4FlowState = 8
-	TcLb4FlowStateFLOW_FIN_MEMBER  TcLb4FlowState = 16
-	TcLb4FlowStateFLOW_CLOSED      TcLb4FlowState = 32
-	TcLb4FlowStateFLOW_DEAD        TcLb4FlowState = 64
-	TcLb4FlowStateFLOW_RESET       TcLb4FlowState = 128
+	Lb4FlowStateFLOW_MEMBER_SIDE Lb4FlowState = 1
+	Lb4FlowStateFLOW_TIMESTAMPS  Lb4FlowState = 2
+	Lb4FlowStateFLOW_SYN_ACK     Lb4FlowState = 4
+	Lb4FlowStateFLOW_FIN_CLIENT  Lb4FlowState = 8
+	Lb4FlowStateFLOW_FIN_MEMBER  Lb4FlowState = 16
+	Lb4FlowStateFLOW_CLOSED      Lb4FlowState = 32
+	Lb4FlowStateFLOW_DEAD        Lb4FlowState = 64
+	Lb4FlowStateFLOW_RESET       Lb4FlowState = 128
 )
 
-type TcLb4HalfOpen struct {
+type Lb4HalfOpen struct {
 	_        structs.HostLayout
-	Flow     TcLb4Flow
+	Flow     Lb4Flow
 	Ring     uint32
 	Reserved uint32
 }
 
-type TcLb4HalfOpenKey struct {
+type Lb4HalfOpenKey struct {
 	_     structs.HostLayout
 	Pool  uint32
-	Tuple TcLb4FlowKey
+	Tuple Lb4FlowKey
 }
 
-type TcLb4HalfOpenNode struct {
+type Lb4HalfOpenNode struct {
 	_       structs.HostLayout
 	Cursor  uint32
 	Evicted uint32
 }
 
-type TcLb4HalfOpenPlace struct {
+type Lb4HalfOpenPlace struct {
 	_   structs.HostLayout
-	Key TcLb4HalfOpenKey
+	Key Lb4HalfOpenKey
 }
 
-type TcLb4HalfOpenUse struct {
+type Lb4HalfOpenUse struct {
 	_          structs.HostLayout
 	Handshakes uint32
 	Reserved   uint32
 }
 
-type TcLb4Health struct {
+type Lb4Health struct {
 	_      structs.HostLayout
 	Up     uint32
 	Serial uint32
 }
 
-type TcLb4MemberFlags uint32
+type Lb4Member struct {
+	_      structs.HostLayout
+	Addr   Lb4Addr
+	Port   uint16
+	Weight uint16
+	Flags  uint32
+	Serial uint32
+	Id     [16]uint8
+}
+
+type Lb4MemberCounters struct {
+	_           structs.HostLayout
+	PacketsIn   uint64
+	BytesIn     uint64
+	PacketsOut  uint64
+	BytesOut    uint64
+	Connections uint64
+}
+
+type Lb4MemberFlags uint32
 
 const (
-	TcLb4MemberFlagsMEMBER_PRESENT TcLb4MemberFlags = 1
+	Lb4MemberFlagsMEMBER_PRESENT Lb4MemberFlags = 1
 )
 
-type TcLb4Method uint32
+type Lb4MemberState struct {
+	_          structs.HostLayout
+	Active     uint32
+	PortsUsed  uint32
+	PortCursor uint32
+	SweepWord  uint32
+	Ports      [1000]uint64
+}
+
+type Lb4Method uint32
 
 const (
-	TcLb4MethodMETHOD_ROUND_ROBIN       TcLb4Method = 0
-	TcLb4MethodMETHOD_LEAST_CONNECTIONS TcLb4Method = 1
-	TcLb4MethodMETHOD_SOURCE_IP         TcLb4Method = 2
+	Lb4MethodMETHOD_ROUND_ROBIN       Lb4Method = 0
+	Lb4MethodMETHOD_LEAST_CONNECTIONS Lb4Method = 1
+	Lb4MethodMETHOD_SOURCE_IP         Lb4Method = 2
 )
 
-type TcLb4PoolState struct {
+type Lb4PoolState struct {
 	_         structs.HostLayout
 	Turn      uint64
 	LastSlot  uint32
@@ -152,21 +187,19 @@ type TcLb4PoolState struct {
 	SweepTurn uint32
 }
 
-type TcLb4Retired struct {
-	_     structs.HostLayout
-	Total struct {
-		_           structs.HostLayout
-		PacketsIn   uint64
-		BytesIn     uint64
-		PacketsOut  uint64
-		BytesOut    uint64
-		Connections uint64
-	}
+type Lb4Retired struct {
+	_        structs.HostLayout
+	Total    Lb4MemberCounters
 	Serial   uint32
 	Reserved uint32
 }
 
-type TcLb4Sweep struct {
+type Lb4ScheduleBlock struct {
+	_    structs.HostLayout
+	Slot [32]uint16
+}
+
+type Lb4Sweep struct {
 	_        structs.HostLayout
 	Slot     uint32
 	Word     uint32
@@ -178,91 +211,121 @@ type TcLb4Sweep struct {
 	Reserved uint32
 }
 
-type TcLb4SweepFlags uint32
+type Lb4SweepFlags uint32
 
 const (
-	TcLb4SweepFlagsSWEEP_PRESSURE TcLb4SweepFlags = 1
-	TcLb4SweepFlagsSWEEP_RESET    TcLb4SweepFlags = 2
+	Lb4SweepFlagsSWEEP_PRESSURE Lb4SweepFlags = 1
+	Lb4SweepFlagsSWEEP_RESET    Lb4SweepFlags = 2
 )
 
-type TcLb4Verdict uint32
+type Lb4Verdict uint32
 
 const (
-	TcLb4VerdictVERDICT_FORWARDED TcLb4Verdict = 0
-	TcLb4VerdictVERDICT_PASSED    TcLb4Verdict = 1
-	TcLb4VerdictVERDICT_ANSWERED  TcLb4Verdict = 2
-	TcLb4VerdictVERDICT_MAX       TcLb4Verdict = 3
+	Lb4VerdictVERDICT_FORWARDED Lb4Verdict = 0
+	Lb4VerdictVERDICT_PASSED    Lb4Verdict = 1
+	Lb4VerdictVERDICT_ANSWERED  Lb4Verdict = 2
+	Lb4VerdictVERDICT_MAX       Lb4Verdict = 3
 )
 
-type TcLb4VipFlags uint32
+type Lb4Vip struct {
+	_                   structs.HostLayout
+	Addr                Lb4Addr
+	Port                uint16
+	Reserved            uint16
+	Proto               uint32
+	Flags               uint32
+	Method              uint32
+	Half                uint32
+	ScheduleLen         uint32
+	WeightBlocks        uint32
+	HashSeed            uint32
+	ConnectionLimit     uint32
+	FlowLimit           uint32
+	IdleSec             uint32
+	HalfOpenSec         uint32
+	HalfOpenPressureSec uint32
+	ClosingSec          uint32
+	RestSec             uint32
+	AffinitySec         uint32
+	Snat                Lb4Addr
+	Generation          uint32
+	Id                  [16]uint8
+}
+
+type Lb4VipFlags uint32
 
 const (
-	TcLb4VipFlagsVIP_REFUSE   TcLb4VipFlags = 1
-	TcLb4VipFlagsVIP_AFFINITY TcLb4VipFlags = 2
+	Lb4VipFlagsVIP_REFUSE   Lb4VipFlags = 1
+	Lb4VipFlagsVIP_AFFINITY Lb4VipFlags = 2
 )
+
+type Lb4WeightBlock struct {
+	_      structs.HostLayout
+	Weight [32]uint32
+}
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	TcLb4MapAffinities          = "affinities"
-	TcLb4MapConns               = "conns"
-	TcLb4MapDrops               = "drops"
-	TcLb4MapFlows               = "flows"
-	TcLb4MapHalfOpen            = "half_open"
-	TcLb4MapHalfOpenNode        = "half_open_node"
-	TcLb4MapHalfOpenRing        = "half_open_ring"
-	TcLb4MapHalfOpenUse         = "half_open_use"
-	TcLb4MapHealth              = "health"
-	TcLb4MapMemberState         = "member_state"
-	TcLb4MapMemberStats         = "member_stats"
-	TcLb4MapMembers             = "members"
-	TcLb4MapPoolState           = "pool_state"
-	TcLb4MapRetired             = "retired"
-	TcLb4MapSchedules           = "schedules"
-	TcLb4MapVerdicts            = "verdicts"
-	TcLb4MapVips                = "vips"
-	TcLb4MapWeights             = "weights"
-	TcLb4ProgSweepPorts         = "sweep_ports"
-	TcLb4ProgTcLb               = "tc_lb"
-	TcLb4VarExportAffinity      = "export_affinity"
-	TcLb4VarExportFlowState     = "export_flow_state"
-	TcLb4VarExportMember        = "export_member"
-	TcLb4VarExportMemberFlags   = "export_member_flags"
-	TcLb4VarExportMemberState   = "export_member_state"
-	TcLb4VarExportMemberStats   = "export_member_stats"
-	TcLb4VarExportMethod        = "export_method"
-	TcLb4VarExportScheduleBlock = "export_schedule_block"
-	TcLb4VarExportSweep         = "export_sweep"
-	TcLb4VarExportSweepFlags    = "export_sweep_flags"
-	TcLb4VarExportVip           = "export_vip"
-	TcLb4VarExportVipFlags      = "export_vip_flags"
-	TcLb4VarExportWeightBlock   = "export_weight_block"
-	TcLb4VarPoolNumber          = "pool_number"
+	Lb4MapAffinities           = "affinities"
+	Lb4MapConns                = "conns"
+	Lb4MapCounters             = "counters"
+	Lb4MapDrops                = "drops"
+	Lb4MapFlows                = "flows"
+	Lb4MapHalfOpen             = "half_open"
+	Lb4MapHalfOpenNode         = "half_open_node"
+	Lb4MapHalfOpenRing         = "half_open_ring"
+	Lb4MapHalfOpenUse          = "half_open_use"
+	Lb4MapHealth               = "health"
+	Lb4MapMemberStates         = "member_states"
+	Lb4MapMembers              = "members"
+	Lb4MapPoolState            = "pool_state"
+	Lb4MapRetired              = "retired"
+	Lb4MapSchedules            = "schedules"
+	Lb4MapVerdicts             = "verdicts"
+	Lb4MapVips                 = "vips"
+	Lb4MapWeights              = "weights"
+	Lb4ProgSweepPorts          = "sweep_ports"
+	Lb4ProgTcLb                = "tc_lb"
+	Lb4VarExportAffinity       = "export_affinity"
+	Lb4VarExportFlowState      = "export_flow_state"
+	Lb4VarExportMember         = "export_member"
+	Lb4VarExportMemberCounters = "export_member_counters"
+	Lb4VarExportMemberFlags    = "export_member_flags"
+	Lb4VarExportMemberState    = "export_member_state"
+	Lb4VarExportMethod         = "export_method"
+	Lb4VarExportScheduleBlock  = "export_schedule_block"
+	Lb4VarExportSweep          = "export_sweep"
+	Lb4VarExportSweepFlags     = "export_sweep_flags"
+	Lb4VarExportVip            = "export_vip"
+	Lb4VarExportVipFlags       = "export_vip_flags"
+	Lb4VarExportWeightBlock    = "export_weight_block"
+	Lb4VarPoolNumber           = "pool_number"
 )
 
-// LoadTcLb4 returns the embedded CollectionSpec for TcLb4.
-func LoadTcLb4() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_TcLb4Bytes)
+// LoadLb4 returns the embedded CollectionSpec for Lb4.
+func LoadLb4() (*ebpf.CollectionSpec, error) {
+	reader := bytes.NewReader(_Lb4Bytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
-		return nil, fmt.Errorf("can't load TcLb4: %w", err)
+		return nil, fmt.Errorf("can't load Lb4: %w", err)
 	}
 
 	return spec, err
 }
 
-// LoadTcLb4Objects loads TcLb4 and converts it into a struct.
+// LoadLb4Objects loads Lb4 and converts it into a struct.
 //
 // The following types are suitable as obj argument:
 //
-//	*TcLb4Objects
-//	*TcLb4Programs
-//	*TcLb4Maps
+//	*Lb4Objects
+//	*Lb4Programs
+//	*Lb4Maps
 //
 // See ebpf.CollectionSpec.LoadAndAssign documentation for details.
-func LoadTcLb4Objects(obj any, opts *ebpf.CollectionOptions) error {
-	spec, err := LoadTcLb4()
+func LoadLb4Objects(obj any, opts *ebpf.CollectionOptions) error {
+	spec, err := LoadLb4()
 	if err != nil {
 		return err
 	}
@@ -270,29 +333,30 @@ func LoadTcLb4Objects(obj any, opts *ebpf.CollectionOptions) error {
 	return spec.LoadAndAssign(obj, opts)
 }
 
-// TcLb4Specs contains maps and programs before they are loaded into the kernel.
+// Lb4Specs contains maps and programs before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type TcLb4Specs struct {
-	TcLb4ProgramSpecs
-	TcLb4MapSpecs
-	TcLb4VariableSpecs
+type Lb4Specs struct {
+	Lb4ProgramSpecs
+	Lb4MapSpecs
+	Lb4VariableSpecs
 }
 
-// TcLb4ProgramSpecs contains programs before they are loaded into the kernel.
+// Lb4ProgramSpecs contains programs before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type TcLb4ProgramSpecs struct {
+type Lb4ProgramSpecs struct {
 	SweepPorts *ebpf.ProgramSpec `ebpf:"sweep_ports"`
 	TcLb       *ebpf.ProgramSpec `ebpf:"tc_lb"`
 }
 
-// TcLb4MapSpecs contains maps before they are loaded into the kernel.
+// Lb4MapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type TcLb4MapSpecs struct {
+type Lb4MapSpecs struct {
 	Affinities   *ebpf.MapSpec `ebpf:"affinities"`
 	Conns        *ebpf.MapSpec `ebpf:"conns"`
+	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Drops        *ebpf.MapSpec `ebpf:"drops"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	HalfOpen     *ebpf.MapSpec `ebpf:"half_open"`
@@ -300,8 +364,7 @@ type TcLb4MapSpecs struct {
 	HalfOpenRing *ebpf.MapSpec `ebpf:"half_open_ring"`
 	HalfOpenUse  *ebpf.MapSpec `ebpf:"half_open_use"`
 	Health       *ebpf.MapSpec `ebpf:"health"`
-	MemberState  *ebpf.MapSpec `ebpf:"member_state"`
-	MemberStats  *ebpf.MapSpec `ebpf:"member_stats"`
+	MemberStates *ebpf.MapSpec `ebpf:"member_states"`
 	Members      *ebpf.MapSpec `ebpf:"members"`
 	PoolState    *ebpf.MapSpec `ebpf:"pool_state"`
 	Retired      *ebpf.MapSpec `ebpf:"retired"`
@@ -311,48 +374,49 @@ type TcLb4MapSpecs struct {
 	Weights      *ebpf.MapSpec `ebpf:"weights"`
 }
 
-// TcLb4VariableSpecs contains global variables before they are loaded into the kernel.
+// Lb4VariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type TcLb4VariableSpecs struct {
-	ExportAffinity      *ebpf.VariableSpec `ebpf:"export_affinity"`
-	ExportFlowState     *ebpf.VariableSpec `ebpf:"export_flow_state"`
-	ExportMember        *ebpf.VariableSpec `ebpf:"export_member"`
-	ExportMemberFlags   *ebpf.VariableSpec `ebpf:"export_member_flags"`
-	ExportMemberState   *ebpf.VariableSpec `ebpf:"export_member_state"`
-	ExportMemberStats   *ebpf.VariableSpec `ebpf:"export_member_stats"`
-	ExportMethod        *ebpf.VariableSpec `ebpf:"export_method"`
-	ExportScheduleBlock *ebpf.VariableSpec `ebpf:"export_schedule_block"`
-	ExportSweep         *ebpf.VariableSpec `ebpf:"export_sweep"`
-	ExportSweepFlags    *ebpf.VariableSpec `ebpf:"export_sweep_flags"`
-	ExportVip           *ebpf.VariableSpec `ebpf:"export_vip"`
-	ExportVipFlags      *ebpf.VariableSpec `ebpf:"export_vip_flags"`
-	ExportWeightBlock   *ebpf.VariableSpec `ebpf:"export_weight_block"`
-	PoolNumber          *ebpf.VariableSpec `ebpf:"pool_number"`
+type Lb4VariableSpecs struct {
+	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
+	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
+	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
+	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
+	ExportMemberFlags    *ebpf.VariableSpec `ebpf:"export_member_flags"`
+	ExportMemberState    *ebpf.VariableSpec `ebpf:"export_member_state"`
+	ExportMethod         *ebpf.VariableSpec `ebpf:"export_method"`
+	ExportScheduleBlock  *ebpf.VariableSpec `ebpf:"export_schedule_block"`
+	ExportSweep          *ebpf.VariableSpec `ebpf:"export_sweep"`
+	ExportSweepFlags     *ebpf.VariableSpec `ebpf:"export_sweep_flags"`
+	ExportVip            *ebpf.VariableSpec `ebpf:"export_vip"`
+	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
+	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
+	PoolNumber           *ebpf.VariableSpec `ebpf:"pool_number"`
 }
 
-// TcLb4Objects contains all objects after they have been loaded into the kernel.
+// Lb4Objects contains all objects after they have been loaded into the kernel.
 //
-// It can be passed to LoadTcLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
-type TcLb4Objects struct {
-	TcLb4Programs
-	TcLb4Maps
-	TcLb4Variables
+// It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
+type Lb4Objects struct {
+	Lb4Programs
+	Lb4Maps
+	Lb4Variables
 }
 
-func (o *TcLb4Objects) Close() error {
-	return _TcLb4Close(
-		&o.TcLb4Programs,
-		&o.TcLb4Maps,
+func (o *Lb4Objects) Close() error {
+	return _Lb4Close(
+		&o.Lb4Programs,
+		&o.Lb4Maps,
 	)
 }
 
-// TcLb4Maps contains all maps after they have been loaded into the kernel.
+// Lb4Maps contains all maps after they have been loaded into the kernel.
 //
-// It can be passed to LoadTcLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
-type TcLb4Maps struct {
+// It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
+type Lb4Maps struct {
 	Affinities   *ebpf.Map `ebpf:"affinities"`
 	Conns        *ebpf.Map `ebpf:"conns"`
+	Counters     *ebpf.Map `ebpf:"counters"`
 	Drops        *ebpf.Map `ebpf:"drops"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	HalfOpen     *ebpf.Map `ebpf:"half_open"`
@@ -360,8 +424,7 @@ type TcLb4Maps struct {
 	HalfOpenRing *ebpf.Map `ebpf:"half_open_ring"`
 	HalfOpenUse  *ebpf.Map `ebpf:"half_open_use"`
 	Health       *ebpf.Map `ebpf:"health"`
-	MemberState  *ebpf.Map `ebpf:"member_state"`
-	MemberStats  *ebpf.Map `ebpf:"member_stats"`
+	MemberStates *ebpf.Map `ebpf:"member_states"`
 	Members      *ebpf.Map `ebpf:"members"`
 	PoolState    *ebpf.Map `ebpf:"pool_state"`
 	Retired      *ebpf.Map `ebpf:"retired"`
@@ -371,10 +434,11 @@ type TcLb4Maps struct {
 	Weights      *ebpf.Map `ebpf:"weights"`
 }
 
-func (m *TcLb4Maps) Close() error {
-	return _TcLb4Close(
+func (m *Lb4Maps) Close() error {
+	return _Lb4Close(
 		m.Affinities,
 		m.Conns,
+		m.Counters,
 		m.Drops,
 		m.Flows,
 		m.HalfOpen,
@@ -382,8 +446,7 @@ func (m *TcLb4Maps) Close() error {
 		m.HalfOpenRing,
 		m.HalfOpenUse,
 		m.Health,
-		m.MemberState,
-		m.MemberStats,
+		m.MemberStates,
 		m.Members,
 		m.PoolState,
 		m.Retired,
@@ -394,42 +457,42 @@ func (m *TcLb4Maps) Close() error {
 	)
 }
 
-// TcLb4Variables contains all global variables after they have been loaded into the kernel.
+// Lb4Variables contains all global variables after they have been loaded into the kernel.
 //
-// It can be passed to LoadTcLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
-type TcLb4Variables struct {
-	ExportAffinity      *ebpf.Variable `ebpf:"export_affinity"`
-	ExportFlowState     *ebpf.Variable `ebpf:"export_flow_state"`
-	ExportMember        *ebpf.Variable `ebpf:"export_member"`
-	ExportMemberFlags   *ebpf.Variable `ebpf:"export_member_flags"`
-	ExportMemberState   *ebpf.Variable `ebpf:"export_member_state"`
-	ExportMemberStats   *ebpf.Variable `ebpf:"export_member_stats"`
-	ExportMethod        *ebpf.Variable `ebpf:"export_method"`
-	ExportScheduleBlock *ebpf.Variable `ebpf:"export_schedule_block"`
-	ExportSweep         *ebpf.Variable `ebpf:"export_sweep"`
-	ExportSweepFlags    *ebpf.Variable `ebpf:"export_sweep_flags"`
-	ExportVip           *ebpf.Variable `ebpf:"export_vip"`
-	ExportVipFlags      *ebpf.Variable `ebpf:"export_vip_flags"`
-	ExportWeightBlock   *ebpf.Variable `ebpf:"export_weight_block"`
-	PoolNumber          *ebpf.Variable `ebpf:"pool_number"`
+// It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
+type Lb4Variables struct {
+	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
+	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
+	ExportMember         *ebpf.Variable `ebpf:"export_member"`
+	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`
+	ExportMemberFlags    *ebpf.Variable `ebpf:"export_member_flags"`
+	ExportMemberState    *ebpf.Variable `ebpf:"export_member_state"`
+	ExportMethod         *ebpf.Variable `ebpf:"export_method"`
+	ExportScheduleBlock  *ebpf.Variable `ebpf:"export_schedule_block"`
+	ExportSweep          *ebpf.Variable `ebpf:"export_sweep"`
+	ExportSweepFlags     *ebpf.Variable `ebpf:"export_sweep_flags"`
+	ExportVip            *ebpf.Variable `ebpf:"export_vip"`
+	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
+	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`
+	PoolNumber           *ebpf.Variable `ebpf:"pool_number"`
 }
 
-// TcLb4Programs contains all programs after they have been loaded into the kernel.
+// Lb4Programs contains all programs after they have been loaded into the kernel.
 //
-// It can be passed to LoadTcLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
-type TcLb4Programs struct {
+// It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
+type Lb4Programs struct {
 	SweepPorts *ebpf.Program `ebpf:"sweep_ports"`
 	TcLb       *ebpf.Program `ebpf:"tc_lb"`
 }
 
-func (p *TcLb4Programs) Close() error {
-	return _TcLb4Close(
+func (p *Lb4Programs) Close() error {
+	return _Lb4Close(
 		p.SweepPorts,
 		p.TcLb,
 	)
 }
 
-func _TcLb4Close(closers ...io.Closer) error {
+func _Lb4Close(closers ...io.Closer) error {
 	for _, closer := range closers {
 		if err := closer.Close(); err != nil {
 			return err
@@ -441,4 +504,4 @@ func _TcLb4Close(closers ...io.Closer) error {
 // Do not access this directly.
 //
 //go:embed tc_lb4_bpfel.o
-var _TcLb4Bytes []byte
+var _Lb4Bytes []byte

@@ -13,7 +13,7 @@ EXPORT(struct, member);
 EXPORT(struct, schedule_block);
 EXPORT(struct, weight_block);
 EXPORT(struct, member_state);
-EXPORT(struct, member_stats);
+EXPORT(struct, member_counters);
 EXPORT(struct, affinity);
 EXPORT(struct, sweep);
 EXPORT(enum, flow_state);

@@ -153,9 +153,9 @@ struct {
 			__type(key, __u32);
 			__type(value, struct member_state);
 		});
-} member_state SEC(".maps");
+} member_states SEC(".maps");
 
-/* Monotonic counters by slot, made and removed like member_state. */
+/* Monotonic counters by slot, made and removed like member_states. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, MAX_SLOTS);
@@ -165,9 +165,9 @@ struct {
 			__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 			__uint(max_entries, 1);
 			__type(key, __u32);
-			__type(value, struct member_stats);
+			__type(value, struct member_counters);
 		});
-} member_stats SEC(".maps");
+} counters SEC(".maps");
 
 /* What removed members counted. Written and read by the loader only. With the pool. */
 struct {
@@ -237,15 +237,15 @@ static __always_inline struct conns *conns_get(void)
 
 static __always_inline struct member_state *member_state_get(__u32 slot)
 {
-	void *inner = bpf_map_lookup_elem(&member_state, &slot);
+	void *inner = bpf_map_lookup_elem(&member_states, &slot);
 	__u32 zero = 0;
 
 	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
 }
 
-static __always_inline struct member_stats *member_stats_get(__u32 slot)
+static __always_inline struct member_counters *counters_get(__u32 slot)
 {
-	void *inner = bpf_map_lookup_elem(&member_stats, &slot);
+	void *inner = bpf_map_lookup_elem(&counters, &slot);
 	__u32 zero = 0;
 
 	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;

@@ -186,7 +186,7 @@ struct member_state {
 };
 
 /* Monotonic counters of one member and CPU. */
-struct member_stats {
+struct member_counters {
 	__u64 packets_in; /* client to member, segments */
 	__u64 bytes_in;	  /* IP length of every segment */
 	__u64 packets_out;
@@ -196,7 +196,7 @@ struct member_stats {
 
 /* What members that are gone have counted. */
 struct retired {
-	struct member_stats total;
+	struct member_counters total;
 	__u32 serial; /* the last member added: makes adding repeatable after a crash */
 	__u32 reserved;
 };
