@@ -11,7 +11,5 @@
 #include <bpf/bpf_endian.h>
 #include "types.h"
 #include "maps.h"
-#ifdef EXPORT_TYPES
 #include "export.h"
-#endif
 char _license[] SEC("license") = "Dual BSD/GPL";
