@@ -26,8 +26,8 @@ const (
 const drainTime = 200 * time.Millisecond
 
 var (
-	errNotHTTP    = errors.New("not a valid HTTP reply")
-	errHeaderSize = fmt.Errorf("header of more than %d bytes", maxHeader)
+	errNotHTTP = errors.New("not a valid HTTP reply")
+	errTooLong = fmt.Errorf("header of more than %d bytes", maxHeader)
 )
 
 // http sends one request and passes when the code of the reply is expected. The
@@ -50,19 +50,19 @@ func (p *prober) http(ctx context.Context, at endpoint, spec Check) error {
 	if _, err := io.WriteString(stream, request(at.addr.Addr(), spec)); err != nil {
 		return &probeError{step: "send the request", err: err}
 	}
-	limited := &io.LimitedReader{R: stream, N: maxHeader}
+	limited := &budget{from: stream, left: maxHeader}
 	reply := bufio.NewReader(limited)
 	code, err := readCode(reply)
 	if err != nil {
-		if limited.N <= 0 {
-			err = errHeaderSize
+		if limited.err != nil {
+			err = limited.err // what the parser made of it says less
 		}
 		return &probeError{step: "read the reply", err: err}
 	}
 	if !spec.Codes.Match(code) {
 		return &probeError{step: "read the reply", err: fmt.Errorf("status %03d, expected %v", code, spec.Codes)}
 	}
-	limited.N = maxBody
+	limited.left = maxBody
 	c.drain(ctx, reply)
 	return nil
 }
@@ -109,19 +109,33 @@ func escape(path string) string {
 	return b.String()
 }
 
+// budget reads at most left bytes and keeps the error that ended it: the parser of
+// replies drops it when half a line came before.
+type budget struct {
+	from io.Reader
+	left int
+	err  error
+}
+
+func (b *budget) Read(p []byte) (n int, err error) {
+	if b.left <= 0 {
+		b.err = errTooLong
+		return 0, b.err
+	}
+	n, err = b.from.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	b.err = err
+	return n, err
+}
+
 // readCode reads replies up to the first that is not provisional (1xx) and returns
-// its code. Errors of parsing carry text of the member, so they end here.
+// its code. What the parser has to say holds text of the member, so it ends here.
 func readCode(from *bufio.Reader) (int, error) {
 	for {
 		// The body is left alone: drain reads the connection itself. Without a
 		// request the reply to a HEAD is taken to have a body, which changes nothing.
 		reply, err := http.ReadResponse(from, nil)
-		var lower net.Error
-		switch {
-		case err == nil:
-		case errors.As(err, &lower), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-			return 0, err
-		default:
+		if err != nil {
 			return 0, errNotHTTP
 		}
 		code := reply.StatusCode
@@ -138,8 +152,8 @@ func (c *conn) drain(ctx context.Context, rest io.Reader) {
 	if ctx.Err() != nil {
 		return // its deadline may have been set aside just now
 	}
-	n, err := io.Copy(io.Discard, rest)
-	if n < maxBody && (err == nil || errors.Is(err, io.ErrUnexpectedEOF)) {
+	_, err := io.Copy(io.Discard, rest)
+	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) { // TLS: not even a goodbye
 		c.finishOnClose()
 	}
 }
