@@ -1,0 +1,191 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"qlbaas/lbaas"
+	"qlbaas/loader"
+)
+
+// pool is what the reconciler remembers of one pool: nothing that an attempt
+// depends on, but what reports and readers need between attempts.
+type pool struct {
+	id string
+
+	// health orders writes of liveness: a verdict and its repair.
+	health sync.Mutex
+
+	// mu guards what follows.
+	mu sync.Mutex
+	// deployed is true while the node has the pool as far as we know.
+	deployed bool
+	name     string
+	// members by id, as of the last successful attempt.
+	members map[string]watched
+	// reasons why members are down, by id.
+	reasons map[string]string
+	lastErr string
+}
+
+// watched is a member that has a status.
+type watched struct {
+	generation uint64
+	// probed is false for members without checks, which are ACTIVE whatever the
+	// kernel's map says.
+	probed bool
+}
+
+func (r *Reconciler) pool(id string) *pool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.pools[id]
+	if p == nil {
+		p = &pool{id: id, reasons: map[string]string{}}
+		r.pools[id] = p
+	}
+	return p
+}
+
+// known returns the pool if it is remembered.
+func (r *Reconciler) known(id string) *pool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pools[id]
+}
+
+// reconcile is one attempt, from whatever is there to what the store wants.
+func (r *Reconciler) reconcile(ctx context.Context, p *pool) error {
+	if !validID(p.id) {
+		return unservable("pool %q: not a UUID", p.id)
+	}
+	cfg, err := r.state.PoolConfig(ctx, p.id)
+	switch {
+	case lbaas.IsNotFound(err):
+		return r.forget(ctx, p)
+	case err != nil:
+		return fmt.Errorf("read pool %s: %w", p.id, err)
+	case cfg.VIP == nil:
+		err = r.undeploy(ctx, p, cfg)
+	default:
+		err = r.deploy(ctx, p, cfg)
+	}
+	if err == nil {
+		r.succeeded(p, cfg)
+	} else if ctx.Err() == nil {
+		r.failed(p, cfg, err)
+	}
+	return err
+}
+
+func (r *Reconciler) deploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig) error {
+	b, err := balancer(cfg)
+	if err != nil {
+		return err
+	}
+	members, err := targets(cfg, func(member string) bool {
+		up, known := r.node.MemberUp(p.id, member)
+		return up || !known
+	})
+	if err != nil {
+		return err
+	}
+	if cfg.Pool.Stats.Closed {
+		if err := r.reopen(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := r.node.Apply(ctx, b); err != nil {
+		return fmt.Errorf("apply pool %s: %w", p.id, err)
+	}
+	p.deploy(true)
+	r.checker.Set(p.id, members)
+	_, err = r.alignHealth(p)
+	return err
+}
+
+// reopen takes away what a deletion left behind half done, and lets counters
+// count again from nothing.
+func (r *Reconciler) reopen(ctx context.Context, p *pool) error {
+	if err := r.node.Remove(ctx, p.id); err != nil {
+		return fmt.Errorf("remove the former deployment of pool %s: %w", p.id, err)
+	}
+	if err := r.state.OpenStats(ctx, p.id); err != nil {
+		return fmt.Errorf("open counters of pool %s: %w", p.id, err)
+	}
+	return nil
+}
+
+// undeploy removes a pool that has no VIP; its counters stay in the store.
+func (r *Reconciler) undeploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig) error {
+	r.checker.Remove(p.id)
+	if !cfg.Pool.Stats.Closed {
+		last, err := r.node.Stats(p.id)
+		switch {
+		case err == nil:
+			if err := r.state.CloseStats(ctx, p.id, total(last)); err != nil {
+				return fmt.Errorf("save counters of pool %s: %w", p.id, err)
+			}
+		case !errors.Is(err, loader.ErrNotDeployed):
+			// What a user wants gone goes, counted or not.
+			r.log.Warn("counters are lost", "pool", p.id, "err", err)
+		}
+	}
+	return r.remove(ctx, p)
+}
+
+// forget removes a pool that the store does not know.
+func (r *Reconciler) forget(ctx context.Context, p *pool) error {
+	r.checker.Remove(p.id)
+	if err := r.remove(ctx, p); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pools, p.id)
+	return nil
+}
+
+func (r *Reconciler) remove(ctx context.Context, p *pool) error {
+	if err := r.node.Remove(ctx, p.id); err != nil {
+		return fmt.Errorf("remove pool %s: %w", p.id, err)
+	}
+	p.deploy(false)
+	return nil
+}
+
+func (p *pool) deploy(is bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deployed = is
+}
+
+// complain keeps the reason of a failed attempt and logs it when it is new.
+func (p *pool) complain(log *slog.Logger, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if text := err.Error(); text != p.lastErr {
+		p.lastErr = text
+		log.Error("pool is not as wanted", "pool", p.id, "err", err)
+	}
+}
+
+// settled ends a complaint.
+func (p *pool) settled(log *slog.Logger) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lastErr != "" {
+		p.lastErr = ""
+		log.Info("pool is as wanted again", "pool", p.id)
+	}
+}
+
+func total(s loader.Stats) lbaas.Counters {
+	return lbaas.Counters{
+		BytesIn: s.BytesIn, BytesOut: s.BytesOut,
+		ActiveConnections: s.ActiveConnections, TotalConnections: s.TotalConnections,
+	}
+}

@@ -1,0 +1,152 @@
+package reconcile
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// every runs task until Close, with a pause between its end and its next start.
+func (r *Reconciler) every(pause time.Duration, task func()) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			task()
+			timer.Reset(pause)
+		case <-r.stop:
+			return
+		}
+	}
+}
+
+func (r *Reconciler) sweep(ctx context.Context) {
+	r.every(r.opts.SweepEvery, func() { r.note("sweep", r.node.Sweep(ctx)) })
+}
+
+// watch looks for what no event tells: drift on the node, liveness that differs,
+// pools without an owner; and now and then compares everything.
+func (r *Reconciler) watch(ctx context.Context) {
+	full := time.Now()
+	r.every(r.opts.RefreshEvery, func() {
+		drifted, err := r.node.Refresh(ctx)
+		r.note("refresh", err)
+		for _, id := range drifted {
+			r.counts.drifted.Add(1)
+			r.log.Warn("pool no longer looks as it was applied", "pool", id)
+			r.queue.nudge(id)
+		}
+		r.alignAll()
+		all := time.Since(full) >= r.opts.FullEvery
+		if all {
+			full = time.Now()
+		}
+		r.note("compare", r.compare(ctx, all))
+	})
+}
+
+// alignAll repairs liveness on all pools.
+func (r *Reconciler) alignAll() {
+	r.mu.Lock()
+	pools := make([]*pool, 0, len(r.pools))
+	for _, p := range r.pools {
+		pools = append(pools, p)
+	}
+	r.mu.Unlock()
+	for _, p := range pools {
+		changed, err := r.alignHealth(p)
+		r.note("liveness of "+p.id, err)
+		if len(changed) == 0 {
+			continue
+		}
+		r.log.Warn("liveness was repaired", "pool", p.id, "members", len(changed))
+		p.mu.Lock()
+		for _, id := range changed {
+			if _, ok := p.members[id]; ok {
+				r.statuses.put(r.memberReport(p, id))
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
+// compare asks for attempts at pools that one side has and the other has not, and
+// at all pools when all is set.
+func (r *Reconciler) compare(ctx context.Context, all bool) error {
+	ids, err := r.state.PoolIDs(ctx)
+	if err != nil {
+		return err
+	}
+	deployed, err := r.node.Deployed()
+	if err != nil {
+		return err
+	}
+	r.know(ids, nil)
+	for _, id := range r.orphans(ids, deployed) {
+		r.queue.nudge(id)
+	}
+	for _, id := range ids {
+		if all || r.known(id) == nil {
+			r.queue.nudge(id)
+		}
+	}
+	return nil
+}
+
+// know remembers that the store has pools, and what was deployed before.
+func (r *Reconciler) know(ids, deployed []string) {
+	for _, id := range deployed {
+		if slices.Contains(ids, id) {
+			r.pool(id).deploy(true)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.populated = r.populated || len(ids) > 0
+}
+
+// orphans returns what is deployed and unknown to the store, if it may be removed.
+func (r *Reconciler) orphans(ids, deployed []string) []string {
+	known := map[string]bool{}
+	for _, id := range ids {
+		known[id] = true
+	}
+	var orphans []string
+	for _, id := range deployed {
+		if !known[id] && validID(id) {
+			orphans = append(orphans, id)
+		}
+	}
+	r.mu.Lock()
+	trusted := r.populated || r.opts.AcceptEmpty
+	r.mu.Unlock()
+	if len(orphans) > 0 && !trusted {
+		r.note("orphans", errEmptyStore)
+		return nil
+	}
+	return orphans
+}
+
+// note logs a periodic task's error when it is another one than last time.
+func (r *Reconciler) note(task string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	r.mu.Lock()
+	before := r.complaints[task]
+	if text == "" {
+		delete(r.complaints, task)
+	} else {
+		r.complaints[task] = text
+	}
+	r.mu.Unlock()
+	switch {
+	case text == before:
+	case err != nil:
+		r.log.Error("background task", "task", task, "err", err)
+	default:
+		r.log.Info("background task works again", "task", task)
+	}
+}
