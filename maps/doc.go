@@ -1,0 +1,51 @@
+// Package maps gives the BPF maps Go words. It is the only place that converts
+// byte order, addresses, ticks and names between the kernel's structs and Go:
+// what it exports speaks netip, host order, time.Duration and UUID strings, and
+// the generated structs of package bpf never leave it. It knows how a thing is
+// stored, never what ought to be stored: policy is the loader's.
+//
+// # The views
+//
+// A [Pool] is one pool's maps, a [Node] what all pools of a node share. Both take
+// maps that someone else created or opened, own them from then on, and may be used
+// by several goroutines.
+//
+// # Generations
+//
+// A [Generation] is a pool's configuration, whole. It lives in four inner maps: the
+// listener and settings in vips[0], and members, schedule and weights at the index
+// vip.half of three outer maps. [Pool.Write] fills the half that no program looks
+// at and then swaps vips[0], which is the commit: before it nothing is visible,
+// after it everything is, and the kernel returns only when the last program that
+// saw the old one has ended. A crash at any point leaves the old generation or the
+// new one.
+//
+// Why the idle half's maps are written in place when they are large enough: a
+// change of an outer map waits for an RCU grace period, 8 to 30 ms each, and a
+// member that goes down has 50 ms to leave the schedule. Plain elements of an idle
+// inner map need no waiting, so a write costs one grace period, for the swap.
+//
+// # Names and pins
+//
+// An inner map is named after its outer map and index: vips_0, members_0,
+// members_1, schedules_0, schedules_1, weights_0, weights_1, affinities_0,
+// member_states_<slot>, counters_<slot>. (bpffs refuses names with a dot.) Calls
+// that make inner maps return them as [Inner] values for the loader to pin;
+// [Pool.Adopt] takes them back after a restart and says which pins are stale.
+//
+// # Slots and serials
+//
+// A member's slot is its index in every table that programs read; its serial is
+// never used twice in a pool, so that a reused slot is not taken for its former
+// owner. Slots end in this order: [Pool.Retire] (counters are folded into the
+// pool's, then the slot's maps go), then a generation without the member. Retire can
+// be repeated after a crash.
+//
+// # IPv6
+//
+// Only address words differ between the families. The shared structs are generic
+// over the address (wire.go), each tied to the generated struct by a conversion
+// that does not compile when C and Go differ; [Pool] and [Node] choose the family
+// by the key size of the map they were given. A further family is one more type in
+// one constraint, and one more case in familyOf.
+package maps
