@@ -179,12 +179,12 @@ const (
 )
 
 type Lb4PoolState struct {
-	_         structs.HostLayout
-	Turn      uint64
-	LastSlot  uint32
-	Active    uint32
-	Flows     uint32
-	SweepTurn uint32
+	_        structs.HostLayout
+	Turn     uint64
+	LastSlot uint32
+	Active   uint32
+	Flows    uint32
+	Reserved uint32
 }
 
 type Lb4Retired struct {

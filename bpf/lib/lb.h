@@ -1,15 +1,121 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * A packet's life, top to bottom. Included by an object that has defined its
+ * family (ADDR_WORDS) and its hook (hook_tc.h or hook_xdp.h).
+ */
 #pragma once
-#include <linux/types.h>
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/tcp.h>
-#include <linux/pkt_cls.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_endian.h>
-#include "types.h"
-#include "maps.h"
-#include "export.h"
-char _license[] SEC("license") = "Dual BSD/GPL";
+
+#include "parse.h"
+#include "tcpopt.h"
+#include "ports.h"
+#include "conntrack.h"
+#include "halfopen.h"
+#include "select.h"
+#include "route.h"
+#include "nat.h"
+#include "stats.h"
+#include "sweep.h"
+#include "open.h"
+#if HOOK_FINAL
+#include "answer.h"
+#endif
+
+/* A packet of a connection that is established or closing. */
+static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
+{
+	__u32 state = flow->state;
+	int rc;
+
+	if (state & FLOW_DEAD)
+		return STOP_RENEW;
+	if (state & FLOW_RESET) {
+		pkt->answer = ANSWER_RST_BOTH;
+		return -DROP_DRAINED;
+	}
+	rc = flow_track(pkt, flow);
+	return rc ? rc : forward(ctx, pkt, flow);
+}
+
+/* A packet of a handshake. Returns 0 if there is none, or it has become a flow. */
+static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
+{
+	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
+	struct half_open_key mate = { .pool = pool_number };
+	struct half_open *entry, *client;
+	int rc, sent;
+
+	entry = bpf_map_lookup_elem(&half_open, &key);
+	if (!entry)
+		return 0;
+	if (!(entry->flow.state & FLOW_MEMBER_SIDE)) {
+		client = entry;
+		mate.tuple = pkt->key;
+		rc = half_open_from_client(&key, client, pkt);
+	} else {
+		mate_key(&mate.tuple, &entry->flow, pkt->key.proto);
+		client = bpf_map_lookup_elem(&half_open, &mate);
+		if (!client)
+			return -DROP_NO_ENTRY;
+		rc = half_open_from_member(client, entry, pkt);
+	}
+	if (rc < 0 || rc == STOP_RENEW)
+		return rc;
+	sent = forward(ctx, pkt, &entry->flow);
+	if (rc == STOP_LAST) {
+		/* XDP left it to tc, which shall find it as it was. */
+		if (sent == STOP_PUNT)
+			__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);
+		else
+			half_open_remove(&mate, client, false);
+	}
+	return sent;
+}
+
+/* The only exit: what was decided is counted once and done. */
+static __always_inline int verdict(ctx_t *ctx, struct pkt *pkt, int rc)
+{
+	if (!HOOK_FINAL && (rc == STOP_PASS || rc == STOP_PUNT || pkt->answer))
+		return hook_pass(); /* the tc program counts it */
+	if (rc == STOP_FORWARD) {
+		count_verdict(VERDICT_FORWARDED);
+#if HOOK_FINAL
+		if (pkt->resolve)
+			return hook_send_unresolved(pkt->out);
+#endif
+		return hook_send(ctx, pkt->out);
+	}
+	if (rc >= 0) {
+		count_verdict(VERDICT_PASSED);
+		return hook_pass();
+	}
+	count_drop(-rc);
+#if HOOK_FINAL
+	if (pkt->answer)
+		return answer(ctx, pkt);
+#endif
+	return hook_drop();
+}
+
+static __always_inline int lb(ctx_t *ctx)
+{
+	struct pkt pkt = {};
+	struct flow *flow;
+	int rc;
+
+	rc = parse(ctx, &pkt);
+	if (rc)
+		return verdict(ctx, &pkt, rc);
+	pkt.now = ticks_now();
+
+	rc = STOP_RENEW;
+	flow = bpf_map_lookup_elem(&flows, &pkt.key);
+	if (flow)
+		rc = flow_packet(ctx, &pkt, flow);
+	if (rc == STOP_RENEW)
+		rc = handshake_packet(ctx, &pkt);
+	if (!rc)
+		rc = stranger(ctx, &pkt);
+	if (!rc) /* a new handshake, opened by us or at the same time by another CPU */
+		rc = handshake_packet(ctx, &pkt);
+	return verdict(ctx, &pkt, rc);
+}

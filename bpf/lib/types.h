@@ -207,7 +207,7 @@ struct pool_state {
 	__u32 last_slot; /* LEAST_CONNECTIONS: last choice, for the tie-break */
 	__u32 active;	 /* established flows, not closed */
 	__u32 flows;	 /* flows in the table, closed ones too */
-	__u32 sweep_turn; /* whose ports the expiry under pressure looks at next */
+	__u32 reserved;
 };
 
 /* One call of the expiry: which ports to look at, and what was found there. */
@@ -279,4 +279,8 @@ enum drop_reason {
 #pragma clang diagnostic pop
 
 _Static_assert(sizeof(struct flow_key) == 8 + 8 * ADDR_WORDS, "flow_key");
+/* state and seen are compared and swapped as one; a map value starts on 8 bytes. */
+_Static_assert(__builtin_offsetof(struct flow, state) % 8 == 0, "flow.state");
+_Static_assert(__builtin_offsetof(struct flow, seen) == __builtin_offsetof(struct flow, state) + 4,
+	       "flow.seen");
 _Static_assert(sizeof(struct flow) == 36 + 8 * ADDR_WORDS, "flow");

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Connections: two entries each, one per direction, and what they count as.
+ *
+ * The client side's entry speaks for the connection. FLOW_DEAD in its state is
+ * the right to delete the pair: it is set by an atomic, and whoever finds it set
+ * keeps off. The pair goes client side first, then member side, then the port's
+ * bit, so that nobody gets the port while an entry still uses it.
+ *
+ * The worst that a race costs: an entry's memory may be used again between a
+ * look-up and an atomic on another CPU. The atomic then marks a stranger, which is
+ * as young as the race; the expiry clears that up after the half-open limit.
+ */
+#pragma once
+
+/* The key under which the other direction is found. */
+static __always_inline void mate_key(struct flow_key *key, const struct flow *flow, __u32 proto)
+{
+	key->saddr = flow->daddr;
+	key->daddr = flow->saddr;
+	key->sport = flow->dport;
+	key->dport = flow->sport;
+	key->proto = proto;
+}
+
+/* The flow's port at its member, from the client side's entry. */
+static __always_inline void port_release(__u32 slot, __be16 port)
+{
+	struct member_state *ms = member_state_get(slot);
+
+	if (ms)
+		port_clear(ms, port_pos(port));
+}
+
+static __always_inline bool flow_condemn(struct flow *flow)
+{
+	return !(__sync_fetch_and_or(&flow->state, FLOW_DEAD) & FLOW_DEAD);
+}
+
+/* Established: one more, or one less. */
+static __always_inline void flow_count(__u32 slot, int n)
+{
+	struct pool_state *ps = pool_state_get();
+	struct member_state *ms = member_state_get(slot);
+
+	if (ps)
+		__sync_fetch_and_add(&ps->active, n);
+	if (ms)
+		__sync_fetch_and_add(&ms->active, n);
+}
+
+/* The connection is over, whatever still travels. Counts once. */
+static __always_inline void flow_close(struct flow *client)
+{
+	__u32 slot = client->slot;
+
+	if (__sync_fetch_and_or(&client->state, FLOW_CLOSED) & FLOW_CLOSED)
+		return;
+	flow_count(slot, -1);
+	conns_add(slot, -1);
+}
+
+/* Deletes a pair that the caller has condemned. */
+static __noinline int flow_remove(const struct flow_key *key, struct flow *client)
+{
+	struct pool_state *ps = pool_state_get();
+	__u32 slot = client->slot;
+	__be16 port = client->sport;
+	struct flow_key mate = {};
+
+	flow_close(client);
+	mate_key(&mate, client, key->proto);
+	bpf_map_delete_elem(&flows, key);
+	bpf_map_delete_elem(&flows, &mate);
+	port_release(slot, port);
+	if (ps)
+		__sync_fetch_and_add(&ps->flows, -1);
+	return 0;
+}
+
+/* The client side's entry of a flow found from either side. */
+static __always_inline struct flow *flow_client(const struct pkt *pkt, struct flow *flow)
+{
+	struct flow_key key = {};
+
+	if (!(flow->state & FLOW_MEMBER_SIDE))
+		return flow;
+	mate_key(&key, flow, pkt->key.proto);
+	return bpf_map_lookup_elem(&flows, &key);
+}
+
+static __always_inline struct flow *flow_mate(const struct pkt *pkt, struct flow *flow)
+{
+	struct flow_key key = {};
+
+	mate_key(&key, flow, pkt->key.proto);
+	return bpf_map_lookup_elem(&flows, &key);
+}
+
+/*
+ * Is this RST the sender's own? Its sequence number must be the next one that the
+ * sender would use, or the one that the other end asks for. Anything else may be
+ * forged: it is passed on (the endpoint judges it by RFC 5961, and a sender that
+ * means it answers the challenge with an exact one), but the flow stays.
+ */
+static __always_inline bool rst_true(const struct pkt *pkt, struct flow *flow)
+{
+	struct flow *mate;
+
+	if (pkt->seq == flow->next)
+		return true;
+	mate = flow_mate(pkt, flow);
+	return mate && pkt->seq == mate->ack;
+}
+
+/* SYN, FIN and RST on a flow. */
+static __noinline int flow_signal(struct pkt *pkt, struct flow *flow)
+{
+	struct flow *client = flow_client(pkt, flow);
+	bool from_member = flow->state & FLOW_MEMBER_SIDE;
+	__u32 fin = from_member ? FLOW_FIN_MEMBER : FLOW_FIN_CLIENT;
+	__u32 other = from_member ? FLOW_FIN_CLIENT : FLOW_FIN_MEMBER;
+
+	if (!client)
+		return 0;
+	if (pkt->tcp_flags & TCP_SYN) {
+		if (from_member || (pkt->tcp_flags & TCP_ACK) || !(client->state & FLOW_CLOSED))
+			return 0;
+		/* The client uses its port again: a new connection, with a new choice. */
+		if (flow_condemn(client))
+			flow_remove(&pkt->key, client);
+		return STOP_RENEW;
+	}
+	if (pkt->tcp_flags & TCP_RST) {
+		if (rst_true(pkt, flow))
+			flow_close(client);
+		return 0;
+	}
+	if (__sync_fetch_and_or(&client->state, fin) & other)
+		flow_close(client);
+	return 0;
+}
+
+/*
+ * Keeps the entry's view of its direction. A SYN or RST refreshes nothing: either
+ * can be sent by somebody who only guesses the addresses.
+ */
+static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
+{
+	int rc;
+
+	if (pkt->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)) {
+		rc = flow_signal(pkt, flow);
+		if (rc || (pkt->tcp_flags & (TCP_SYN | TCP_RST)))
+			return rc;
+	}
+	if (flow->seen != pkt->now)
+		flow->seen = pkt->now;
+	if (flow->ack != pkt->ack)
+		flow->ack = pkt->ack;
+	if ((__s32)(pkt->end - flow->next) > 0)
+		flow->next = pkt->end;
+	return 0;
+}

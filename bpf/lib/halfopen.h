@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Handshakes in flight, in a table and a ring of their own, so that a flood of
+ * SYNs meets only other handshakes. All pools of the node share both; the ring is
+ * in order of arrival, and a new handshake makes the oldest one of its own pool, or
+ * of a pool that holds more than its own, give way.
+ *
+ * A pool's program cannot reach another pool's ports: the handshake that it evicts
+ * leaves its port's bit behind, which the other pool's expiry finds and clears.
+ */
+#pragma once
+
+static __always_inline struct half_open_use *use_of(__u32 pool)
+{
+	return bpf_map_lookup_elem(&half_open_use, &pool);
+}
+
+static __always_inline void use_add(__u32 pool, int n)
+{
+	struct half_open_use *use = use_of(pool);
+
+	if (use)
+		__sync_fetch_and_add(&use->handshakes, n);
+}
+
+static __always_inline bool half_open_condemn(struct half_open *client)
+{
+	return flow_condemn(&client->flow);
+}
+
+/* Deletes a handshake that the caller has condemned. keep_port: it became a flow. */
+static __noinline int half_open_remove(const struct half_open_key *client,
+				       struct half_open *entry, bool keep_port)
+{
+	struct half_open_key mate = { .pool = client->pool };
+	__be16 port = entry->flow.sport;
+	__u32 slot = entry->flow.slot;
+
+	mate_key(&mate.tuple, &entry->flow, client->tuple.proto);
+	bpf_map_delete_elem(&half_open, client);
+	bpf_map_delete_elem(&half_open, &mate);
+	use_add(client->pool, -1);
+	if (client->pool == pool_number && !keep_port) {
+		port_release(slot, port);
+		conns_add(slot, -1);
+	}
+	return 0;
+}
+
+struct place_search {
+	__u32 place;
+	__u32 found;
+	__u32 own; /* handshakes that our pool holds */
+	__u32 pad;
+};
+
+static long place_step(__u32 step __attribute__((unused)), struct place_search *search)
+{
+	struct half_open_key key;
+	struct half_open_node *node;
+	struct half_open_place *p;
+	struct half_open_use *use;
+	struct half_open *old;
+	__u32 zero = 0, place;
+
+	node = bpf_map_lookup_elem(&half_open_node, &zero);
+	if (!node)
+		return 1;
+	place = __sync_fetch_and_add(&node->cursor, 1) & (HALF_OPEN_FLOWS - 1);
+	p = bpf_map_lookup_elem(&half_open_ring, &place);
+	if (!p)
+		return 1;
+	key = p->key;
+	old = bpf_map_lookup_elem(&half_open, &key);
+	if (old && old->ring == place) {
+		if (key.pool != pool_number) {
+			use = use_of(key.pool);
+			if (use && use->handshakes < search->own)
+				return 0;
+		}
+		if (half_open_condemn(old)) {
+			half_open_remove(&key, old, false);
+			__sync_fetch_and_add(&node->evicted, 1);
+		}
+	}
+	search->place = place;
+	search->found = 1;
+	return 1;
+}
+
+#define PLACE_TRIES 64
+
+/* A place in the ring for a new handshake; -DROP_HALF_OPEN_FULL when pools that
+ * hold less than ours fill what is next. */
+static __always_inline int place_claim(__u32 *place)
+{
+	struct half_open_use *use = use_of(pool_number);
+	struct place_search search = {};
+
+	if (!use)
+		return -DROP_INTERNAL;
+	search.own = use->handshakes;
+	bpf_loop(PLACE_TRIES, place_step, &search, 0);
+	if (!search.found)
+		return -DROP_HALF_OPEN_FULL;
+	*place = search.place;
+	return 0;
+}
+
+static __always_inline void place_take(__u32 place, const struct half_open_key *key)
+{
+	struct half_open_place *p = bpf_map_lookup_elem(&half_open_ring, &place);
+
+	if (p)
+		p->key = *key;
+}
+
+/*
+ * The handshake is complete: both entries move to the flows, member side first.
+ * Only the ACK of the member's own sequence number does that, so that nobody who
+ * cannot see the member's answer ever holds a flow.
+ */
+static __noinline int half_open_promote(const struct half_open_key *key, struct half_open *client,
+					struct pkt *pkt)
+{
+	struct half_open_key mate = { .pool = key->pool };
+	struct pool_state *ps = pool_state_get();
+	struct vip *vip = vip_get();
+	struct member_counters *counters;
+	struct half_open *member;
+	struct member_state *ms;
+	struct flow flow;
+	__u32 slot = client->flow.slot;
+
+	if (!ps || !vip)
+		return -DROP_INTERNAL;
+	mate_key(&mate.tuple, &client->flow, key->tuple.proto);
+	member = bpf_map_lookup_elem(&half_open, &mate);
+	if (!member)
+		return -DROP_NO_ENTRY;
+	if (!half_open_condemn(client))
+		return 0; /* the other CPU has it in hand: this packet may follow */
+	if (__sync_fetch_and_add(&ps->active, 1) >= vip->connection_limit &&
+	    vip->connection_limit != NO_LIMIT) {
+		__sync_fetch_and_add(&ps->active, -1);
+		__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);
+		return -DROP_CONN_LIMIT;
+	}
+
+	flow = member->flow;
+	flow.seen = pkt->now;
+	if (bpf_map_update_elem(&flows, &mate.tuple, &flow, BPF_NOEXIST))
+		goto full;
+	flow = client->flow;
+	flow.state &= ~(FLOW_DEAD | FLOW_SYN_ACK);
+	flow.seen = pkt->now;
+	flow.ack = pkt->ack;
+	if (bpf_map_update_elem(&flows, &key->tuple, &flow, BPF_NOEXIST)) {
+		bpf_map_delete_elem(&flows, &mate.tuple);
+		goto full;
+	}
+	__sync_fetch_and_add(&ps->flows, 1);
+	half_open_remove(key, client, true);
+	ms = member_state_get(slot);
+	if (ms)
+		__sync_fetch_and_add(&ms->active, 1);
+	counters = counters_get(slot);
+	if (counters)
+		counters->connections++;
+	return 0;
+full:
+	__sync_fetch_and_add(&ps->active, -1);
+	__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);
+	return -DROP_FLOWS_FULL;
+}
+
+/* A packet from the client of a handshake. */
+static __always_inline int half_open_from_client(const struct half_open_key *key,
+						 struct half_open *client, struct pkt *pkt)
+{
+	__u32 state = client->flow.state;
+
+	if (pkt->tcp_flags & TCP_SYN) {
+		client->flow.seen = pkt->now;
+		return 0;
+	}
+	if (pkt->tcp_flags & TCP_RST) {
+		/* Before the member has answered, a RST is the client's reply to a
+		 * stale ACK of the port's last user; its next SYN follows. */
+		if ((state & FLOW_SYN_ACK) && pkt->seq == client->flow.next)
+			return half_open_condemn(client) ? STOP_LAST : 0;
+		return 0;
+	}
+	if (!(state & FLOW_SYN_ACK) || pkt->ack != client->flow.ack)
+		return -DROP_BAD_ACK;
+	return half_open_promote(key, client, pkt);
+}
+
+/* A packet from the member of a handshake. */
+static __always_inline int half_open_from_member(struct half_open *client, struct half_open *member,
+						 struct pkt *pkt)
+{
+	if ((pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+		client->flow.ack = pkt->end;
+		member->flow.next = pkt->end;
+		member->flow.ack = pkt->ack;
+		__sync_fetch_and_or(&client->flow.state, FLOW_SYN_ACK);
+		return 0;
+	}
+	if ((pkt->tcp_flags & TCP_RST) && pkt->ack == client->flow.next)
+		return half_open_condemn(client) ? STOP_LAST : 0;
+	return 0;
+}

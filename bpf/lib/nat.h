@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The rewrite: addresses, ports, timestamp, TTL and MAC addresses, with sums that
+ * change by exactly what changed. A sum that was wrong stays wrong, so that the
+ * receiver still finds out.
+ */
+#pragma once
+
+/* Shifts the client's timestamp, or the member's echo of it, in the packet; adds
+ * what that does to the TCP sum. */
+static __always_inline int timestamp_shift(ctx_t *ctx, struct pkt *pkt, const struct flow *flow,
+					   __u64 *diff)
+{
+	__u32 off = timestamp_find(ctx, pkt);
+	__be32 from, to;
+
+	if (!off)
+		return 0;
+	if (flow->state & FLOW_MEMBER_SIDE)
+		off += 4; /* TSecr */
+	if (hook_load(ctx, off, &from, sizeof(from)))
+		return 0;
+	if (flow->state & FLOW_MEMBER_SIDE) {
+		if (!(pkt->tcp_flags & TCP_ACK) || !from)
+			return 0; /* echoes nothing */
+		to = bpf_htonl(bpf_ntohl(from) - flow->ts_delta);
+	} else {
+		to = bpf_htonl(bpf_ntohl(from) + flow->ts_delta);
+	}
+	if (hook_store(ctx, off, &to, sizeof(to)))
+		return -DROP_INTERNAL;
+	*diff += csum_odd(csum_word(from, to), off);
+	return 0;
+}
+
+static __always_inline int nat_headers(ctx_t *ctx, struct pkt *pkt, const struct flow *flow,
+				       __u64 addr_diff)
+{
+	__u32 l4 = pkt->l4 & 0x7f;
+	struct ethhdr *eth = hook_data(ctx);
+	struct iphdr *ip = hook_data(ctx) + L3_OFF;
+	struct tcphdr *tcp = hook_data(ctx) + l4;
+	__u64 sum;
+
+	if ((void *)(ip + 1) > hook_end(ctx) || (void *)(tcp + 1) > hook_end(ctx))
+		return -DROP_INTERNAL;
+	sum = (__u64)(__u16)~ip->check + addr_diff;
+	sum += (__u16) ~(ip->ttl | ip->protocol << 8);
+	ip->ttl--;
+	sum += (__u16)(ip->ttl | ip->protocol << 8);
+	ip->check = ~csum_fold(sum);
+	ip->saddr = flow->saddr.word[0];
+	ip->daddr = flow->daddr.word[0];
+	tcp->source = flow->sport;
+	tcp->dest = flow->dport;
+	if (!pkt->resolve) {
+		__builtin_memcpy(eth->h_dest, pkt->dmac, ETH_ALEN);
+		__builtin_memcpy(eth->h_source, pkt->smac, ETH_ALEN);
+	}
+	return 0;
+}
+
+static __noinline int nat_apply(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
+{
+	__u64 addr_diff, diff;
+	int rc;
+
+	addr_diff = csum_addr(&pkt->key.saddr, &flow->saddr) +
+		    csum_addr(&pkt->key.daddr, &flow->daddr);
+	diff = (__u64)(__u16)~pkt->key.sport + flow->sport + (__u16)~pkt->key.dport + flow->dport;
+	if (flow->state & FLOW_TIMESTAMPS) {
+		rc = timestamp_shift(ctx, pkt, flow, &diff);
+		if (rc)
+			return rc;
+	}
+	if (hook_csum(ctx, pkt->l4 + __builtin_offsetof(struct tcphdr, check),
+		      csum_fold32(addr_diff), csum_fold32(diff)))
+		return -DROP_INTERNAL;
+	hook_pull(ctx, (pkt->l4 & 0x7f) + sizeof(struct tcphdr));
+	return nat_headers(ctx, pkt, flow, addr_diff);
+}
+
+static __always_inline void member_count(const struct pkt *pkt, const struct flow *flow)
+{
+	struct member_counters *c = counters_get(flow->slot);
+
+	if (!c)
+		return;
+	if (flow->state & FLOW_MEMBER_SIDE) {
+		c->packets_out += pkt->segs;
+		c->bytes_out += pkt->bytes;
+	} else {
+		c->packets_in += pkt->segs;
+		c->bytes_in += pkt->bytes;
+	}
+}
+
+/* Turns the packet into what the other side shall see. */
+static __noinline int forward(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
+{
+	int rc = route(ctx, pkt, flow);
+
+	if (rc)
+		return rc;
+	rc = nat_apply(ctx, pkt, flow);
+	if (rc)
+		return rc;
+	member_count(pkt, flow);
+	return STOP_FORWARD;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * A client's first SYN: limits, member, port, and both halves of the handshake.
+ */
+#pragma once
+
+#define CLAIM_TRIES 4
+
+/* What a handshake is made of while it is put together. */
+struct opening {
+	struct half_open_key member_key;
+	struct half_open entry; /* the member's half, then the client's */
+	__u32 slot;
+	__u32 pos;
+	__u32 pad;
+};
+
+/* Sources that no host has (RFC 1122 3.2.1.3, RFC 1812 5.3.7). */
+static __always_inline bool martian4(__be32 saddr)
+{
+	__u8 first = bpf_ntohl(saddr) >> 24;
+
+	return first == 0 || first == 127 || first >= 224;
+}
+
+/* Takes a port toward the member by inserting the member's half: the insertion is
+ * the claim. Then the flows are asked, in this order: the other side of the move
+ * from handshake to flow inserts there before it deletes here. */
+static __noinline int port_open(struct opening *o, struct vip *vip)
+{
+	struct member_state *ms = member_state_get(o->slot);
+	__u32 pos;
+	int i;
+
+	if (!ms)
+		return -DROP_INTERNAL;
+	for (i = 0; i < CLAIM_TRIES; i++) {
+		pos = port_claim(ms);
+		if (pos >= NAT_PORTS)
+			return -DROP_NAT_FULL;
+		o->member_key.tuple.dport = port_at(pos);
+		if (o->member_key.tuple.dport == vip->port)
+			continue; /* stays taken for good */
+		if (bpf_map_update_elem(&half_open, &o->member_key, &o->entry, BPF_NOEXIST))
+			continue; /* somebody's still: its bit had been cleared, now it is set */
+		if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple)) {
+			o->pos = pos;
+			return 0;
+		}
+		bpf_map_delete_elem(&half_open, &o->member_key);
+	}
+	return -DROP_NAT_FULL;
+}
+
+static __always_inline void opening_undo(struct opening *o)
+{
+	struct member_state *ms = member_state_get(o->slot);
+
+	bpf_map_delete_elem(&half_open, &o->member_key);
+	if (ms)
+		port_clear(ms, o->pos);
+}
+
+/* Fills in both halves but for the port. */
+static __always_inline int opening_fill(ctx_t *ctx, struct pkt *pkt, struct vip *vip,
+					struct opening *o)
+{
+	struct member *m = member_get(vip, o->slot);
+	__u32 off = timestamp_find(ctx, pkt);
+	__be32 tsval;
+
+	if (!m)
+		return -DROP_INTERNAL;
+	o->member_key.pool = pool_number;
+	o->member_key.tuple.saddr = m->addr;
+	o->member_key.tuple.daddr = vip->snat;
+	o->member_key.tuple.sport = m->port;
+	o->member_key.tuple.proto = pkt->key.proto;
+	o->entry.flow.saddr = pkt->key.daddr;
+	o->entry.flow.daddr = pkt->key.saddr;
+	o->entry.flow.sport = pkt->key.dport;
+	o->entry.flow.dport = pkt->key.sport;
+	o->entry.flow.slot = o->slot;
+	o->entry.flow.serial = m->serial;
+	o->entry.flow.seen = pkt->now;
+	o->entry.flow.started = pkt->now;
+	o->entry.flow.state = FLOW_MEMBER_SIDE;
+	if (off && !hook_load(ctx, off, &tsval, sizeof(tsval))) {
+		o->entry.flow.state |= FLOW_TIMESTAMPS;
+		o->entry.flow.ts_delta = bpf_ktime_get_ns() / 1000000 - bpf_ntohl(tsval);
+	}
+	return 0;
+}
+
+/* Turns the member's half into the client's. */
+static __always_inline void opening_turn(struct opening *o, const struct pkt *pkt)
+{
+	o->entry.flow.saddr = o->member_key.tuple.daddr;
+	o->entry.flow.daddr = o->member_key.tuple.saddr;
+	o->entry.flow.sport = o->member_key.tuple.dport;
+	o->entry.flow.dport = o->member_key.tuple.sport;
+	o->entry.flow.state &= ~FLOW_MEMBER_SIDE;
+	o->entry.flow.next = pkt->end;
+}
+
+/* Both halves in the table. 0, or why not; EEXIST of the client's half means that
+ * the other CPU opened the same connection, which the caller finds. */
+static __noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot)
+{
+	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
+	struct opening o = { .slot = slot };
+	struct member_state *ms;
+	int rc;
+
+	rc = opening_fill(ctx, pkt, vip, &o);
+	if (rc)
+		goto give_back;
+	rc = place_claim(&o.entry.ring);
+	if (rc)
+		goto give_back;
+	rc = port_open(&o, vip);
+	if (rc)
+		goto give_back;
+	opening_turn(&o, pkt);
+	if (bpf_map_update_elem(&half_open, &key, &o.entry, BPF_NOEXIST)) {
+		opening_undo(&o);
+		conns_add(slot, -1);
+		return 0;
+	}
+	place_take(o.entry.ring, &key);
+	use_add(pool_number, 1);
+	/* The expiry may have taken the bit for an orphan's before the entry was in. */
+	ms = member_state_get(slot);
+	if (ms && port_set(ms, o.pos))
+		conns_add(slot, 1);
+	return 0;
+give_back:
+	conns_add(slot, -1);
+	return rc;
+}
+
+/* May the pool take one more connection? */
+static __always_inline int limits_allow(struct vip *vip, struct pkt *pkt)
+{
+	struct pool_state *ps = pool_state_get();
+
+	if (!ps)
+		return -DROP_INTERNAL;
+	if ((vip->flags & VIP_REFUSE) || !vip->schedule_len) {
+		/* Persistent clients may still reach a member whose weight is 0. */
+		if ((vip->flags & VIP_REFUSE) || !(vip->flags & VIP_AFFINITY)) {
+			pkt->answer = ANSWER_RST;
+			return -DROP_NO_MEMBER;
+		}
+	}
+	if (ps->active >= vip->connection_limit)
+		return -DROP_CONN_LIMIT;
+	return 0;
+}
+
+/* Nearly full: old flows are looked after. Full: nothing more. */
+static __always_inline int table_allows(struct vip *vip, struct pkt *pkt, __u32 slot)
+{
+	struct pool_state *ps = pool_state_get();
+
+	if (!ps)
+		return -DROP_INTERNAL;
+	if (ps->flows < vip->flow_limit - vip->flow_limit / 4)
+		return 0;
+	sweep_pressed(vip, slot, pkt->now);
+	if (ps->flows < vip->flow_limit)
+		return 0;
+	pkt->answer = ANSWER_RST;
+	return -DROP_FLOWS_FULL;
+}
+
+/* A packet that belongs to nothing we know. */
+static __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
+{
+	struct vip *vip = vip_get();
+	__u32 slot;
+	int rc;
+
+	if (!vip || pkt->key.daddr.word[0] != vip->addr.word[0])
+		return STOP_PASS;
+	if (pkt->key.saddr.word[0] == vip->addr.word[0])
+		return -DROP_SPOOF_SELF;
+	if (martian4(pkt->key.saddr.word[0]))
+		return -DROP_MARTIAN;
+	if (pkt->key.dport != vip->port || pkt->key.proto != vip->proto) {
+		__u32 pos = port_pos(pkt->key.dport);
+
+		return pos < NAT_PORTS && pkt->key.dport != vip->port ? -DROP_NAT_NOMAP : STOP_PASS;
+	}
+	if ((pkt->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return -DROP_NO_ENTRY;
+
+	rc = limits_allow(vip, pkt);
+	if (rc)
+		return rc;
+	slot = member_choose(vip, pkt);
+	if (slot >= MAX_SLOTS) {
+		pkt->answer = ANSWER_RST;
+		return -DROP_NO_MEMBER;
+	}
+	rc = table_allows(vip, pkt, slot);
+	if (rc) {
+		conns_add(slot, -1);
+		return rc;
+	}
+	rc = handshake_open(ctx, pkt, vip, slot);
+	if (rc == -DROP_NAT_FULL)
+		pkt->answer = ANSWER_RST;
+	return rc;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Where a packet goes once it carries its new addresses: the namespace's own
+ * routes and neighbours decide. Nothing is changed here, so that an XDP program
+ * can still leave the packet to the tc program.
+ */
+#pragma once
+
+static __noinline int route(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
+{
+	struct bpf_fib_lookup fib = {};
+
+	if (pkt->ttl <= 1)
+		return -DROP_TTL;
+	fib.family = 2; /* AF_INET */
+	fib.tos = pkt->tos;
+	fib.l4_protocol = pkt->key.proto;
+	fib.tot_len = pkt->seg_len;
+	fib.sport = flow->sport;
+	fib.dport = flow->dport;
+	fib.ipv4_src = flow->saddr.word[0];
+	fib.ipv4_dst = flow->daddr.word[0];
+	fib.ifindex = hook_ifindex(ctx);
+	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+		__builtin_memcpy(pkt->dmac, fib.dmac, ETH_ALEN);
+		__builtin_memcpy(pkt->smac, fib.smac, ETH_ALEN);
+		break;
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		if (!HOOK_FINAL)
+			return STOP_PUNT;
+		pkt->resolve = 1;
+		break;
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		return -DROP_TOO_BIG;
+	default:
+		return -DROP_NO_ROUTE;
+	}
+	pkt->out = fib.ifindex;
+	return 0;
+}
