@@ -1,0 +1,219 @@
+package lab_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"qlbaas/tests/lab"
+)
+
+// The tests of Enter run this binary once more, as it would run on a machine: in a
+// mount namespace whose /run does not say that it is a laboratory. partVar tells it
+// what to play inside the world that it then enters.
+const partVar = "LAB_TEST_PART"
+
+func play(part string) int {
+	fmt.Println("pid", os.Getpid(), "parent", os.Getppid())
+	err := mess()
+	fmt.Println("mess", err)
+	switch part {
+	case "exit":
+		return 7
+	case "signal":
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, unix.SIGTERM)
+		fmt.Println("ready")
+		<-c
+		return 9
+	case "orphan":
+		return orphan()
+	default:
+		fmt.Println("ready")
+		select {}
+	}
+}
+
+// mess leaves behind whatever a careless test could leave behind.
+func mess() error {
+	l, err := lab.New(lab.Options{})
+	if err != nil {
+		return err
+	}
+	h, err := l.Host("left")
+	if err != nil {
+		return err
+	}
+	if err := h.Bridge("br0"); err != nil {
+		return err
+	}
+	_, err = h.Start(command("sleep", "1000"))
+	dir, err2 := os.MkdirTemp("", "mess")
+	if !strings.HasPrefix(dir, "/run/") {
+		err2 = errors.Join(err2, fmt.Errorf("temporary files are in %s", dir))
+	}
+	return errors.Join(err, err2, os.MkdirAll("/sys/fs/bpf/left/behind", 0o700), exec.Command("ip", "link", "add", "br1", "type", "bridge").Run())
+}
+
+// orphan has a grandchild that outlives its parent, and expects it to be reaped.
+func orphan() int {
+	out, err := exec.Command("sh", "-c", "sleep 0.01 >&- & echo $!").Output()
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	for i := range 1_000_000 { // a zombie would stay for good
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			fmt.Println("reaped after", i)
+			return 0
+		}
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: 1e5}, nil) // the end of somebody else's child is no event for us
+	}
+	return 1
+}
+
+// machine starts this binary as on a machine that has no laboratory.
+func machine(t *testing.T, part string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "--mount", "sh", "-c",
+		`mount -n -t tmpfs none /run && mkdir /run/netns && exec "$0"`, exe)
+	cmd.Env = append(os.Environ(), partVar+"="+part)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+func TestEnterReturnsTheExitCode(t *testing.T) {
+	before := traces(t)
+	out, err := machine(t, "exit").Output()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 7 {
+		t.Errorf("got %v, want exit code 7", err)
+	}
+	if want := "pid 2 parent 1\nmess <nil>\n"; !strings.HasPrefix(string(out), "pid ") || !strings.HasSuffix(string(out), " parent 1\nmess <nil>\n") {
+		t.Errorf("got %q, want it like %q", out, want)
+	}
+	if after := traces(t); after != before {
+		t.Errorf("the machine has changed from\n%s\nto\n%s", before, after)
+	}
+	if pids := players(t, "exit"); len(pids) != 0 {
+		t.Errorf("processes %v are left", pids)
+	}
+}
+
+// traces is what a laboratory could change on its machine.
+func traces(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-c",
+		"ip -o link | cut -d: -f2; ls /run /run/netns /sys/fs/bpf; grep -c . /proc/self/mountinfo").CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "/run/netns") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+func TestEnterReapsOrphans(t *testing.T) {
+	out, err := machine(t, "orphan").Output()
+	if err != nil || !strings.Contains(string(out), "reaped") {
+		t.Errorf("got %v: %s", err, out)
+	}
+}
+
+func TestEnterForwardsSignals(t *testing.T) {
+	cmd := machine(t, "signal")
+	ready(t, cmd)
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 9 {
+		t.Errorf("got %v, want exit code 9", err)
+	}
+}
+
+// TestEverythingDiesWithTheTest kills the outermost process without a chance to
+// clean up, as a test runner does.
+func TestEverythingDiesWithTheTest(t *testing.T) {
+	cmd := machine(t, "hang")
+	ready(t, cmd)
+	var ends []unix.PollFd
+	for _, pid := range players(t, "hang") {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Close(fd) }()
+		ends = append(ends, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	if len(ends) != 4 { // three incarnations and the sleeper
+		t.Errorf("%d processes, want 4", len(ends))
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if cmd.Wait() == nil {
+		t.Error("it was not killed")
+	}
+	for i := range ends {
+		n, err := unix.Poll(ends[i:i+1], int(patience.Milliseconds()))
+		if err != nil || n != 1 {
+			t.Errorf("a process lives on: %v", err)
+		}
+	}
+}
+
+// ready starts cmd and waits until it says so.
+func ready(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it is dead unless the test has failed
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if lines.Text() == "ready" {
+			return
+		}
+	}
+	t.Fatal("it never got ready")
+}
+
+// players finds the processes that play a part.
+func players(t *testing.T, part string) (pids []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err == nil && strings.Contains(string(env), partVar+"="+part) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
