@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func (n *fakeNode) note(format string, args ...any) {
 	n.log = append(n.log, fmt.Sprintf(format, args...))
 }
 
-func (n *fakeNode) Apply(_ context.Context, b loader.Balancer) error {
+func (n *fakeNode) Apply(ctx context.Context, b loader.Balancer) error {
 	n.mu.Lock()
 	n.note("apply %s", b.PoolID)
 	n.inApply[b.PoolID]++
@@ -87,10 +88,7 @@ func (n *fakeNode) Apply(_ context.Context, b loader.Balancer) error {
 	if n.inApply[b.PoolID]--; n.inApply[b.PoolID] == 0 {
 		delete(n.inApply, b.PoolID)
 	}
-	if n.refusal != nil {
-		return n.refusal
-	}
-	if err := n.next(); err != nil {
+	if err := cmp.Or(ctx.Err(), n.refusal, n.next()); err != nil {
 		return err
 	}
 	n.applied[b.PoolID] = b
@@ -272,12 +270,12 @@ func (s *fakeState) SetStatuses(_ context.Context, reports ...lbaas.Report) erro
 		return err
 	}
 	for _, r := range reports {
-		s.set(r)
+		s.record(r)
 	}
 	return nil
 }
 
-func (s *fakeState) set(r lbaas.Report) {
+func (s *fakeState) record(r lbaas.Report) {
 	cfg, ok := s.pools[r.PoolID]
 	if !ok {
 		return
