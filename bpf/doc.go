@@ -1,3 +1,66 @@
+// Package bpf holds the balancer itself: the C programs that the kernel runs for
+// every packet of a pool, and the Go bindings that bpf2go makes of them. Nothing
+// here knows of pools as tenants see them; packages maps and loader do.
+//
+// # A packet's walk
+//
+// A pool's namespace has one device. Clients send to the VIP, members answer to the
+// VIP, so both directions arrive there and leave there, and one program sees all:
+//
+//	client C:cp ──► V:vp ┐                     ┌ S:np ──► member M:mp
+//	                     ├── ns-<port> ── lb ──┤
+//	client C:cp ◄── V:vp ┘                     └ S:np ◄── member M:mp
+//
+//	parse      headers, lengths against each other and the frame     parse.h
+//	flow       found: keep its state, forward                        conntrack.h
+//	handshake  found: SYN again, SYN-ACK, or the ACK that promotes   halfopen.h
+//	stranger   a first SYN: limits, member, port, both halves        open.h, select.h, ports.h
+//	forward    route, then rewrite addresses, ports, timestamp, TTL  route.h, nat.h, tcpopt.h
+//	verdict    the only exit; counts what became of it               lb.h, stats.h, answer.h
+//
+// lib/lb.h reads in that order. Every step returns 0 (go on), a negative DROP_ (it
+// ends here, for that reason) or a STOP_. The state of the whole system stands in
+// lib/types.h and lib/maps.h.
+//
+// # Hooks
+//
+// tc_lb runs on tcx (or as a clsact filter on kernels before 6.6) and can finish
+// every packet: it keeps GSO super-packets whole, copes with partial checksums,
+// lets the kernel resolve a neighbour, and can answer. xdp_lb is the same source
+// compiled for XDP, as a fast lane: what it cannot finish it passes on untouched
+// and uncounted to tc_lb, which the loader always attaches behind it.
+//
+// # Decisions
+//
+// Members are chosen at the SYN and the choice counts at once, half-open
+// connections included: otherwise a burst of SYNs falls on one member.
+//
+// Two entries make a connection, found by the tuple as it arrives. The client
+// side's speaks for the connection; whoever sets FLOW_DEAD in it deletes the pair.
+//
+// Handshakes live in a table of their own, which all pools of the node share, in
+// order of arrival. Only the ACK of the member's own sequence number makes a flow
+// of a handshake, so no flood of SYNs, and no blind ACK, ever holds a flow.
+//
+// Fragments are dropped: a port is only in the first one, and TCP avoids them by
+// itself. IP options are passed on, not looked into.
+//
+// A RST ends a flow only when its sequence number is exactly what the sender would
+// use or the receiver waits for. Everything else is passed on for the endpoint to
+// judge (RFC 5961), and the flow stays.
+//
+// A closed flow stays for ten seconds, for its last ACKs, and, if it had no
+// timestamps, for sixty, so that its port rests while the member may hold it in
+// TIME-WAIT. When the table is nearly full new connections clear such flows away
+// themselves, a few at a time and oldest ports first; the expiry by the daemon is a
+// convenience, not a condition.
+//
+// A packet longer than its route's MTU is dropped (too_big) without an ICMP answer.
+//
+// # Building
+//
+// The objects are committed. go generate needs clang 19 and llvm-strip 19, whose
+// output is the same on every machine; another clang's is not.
 package bpf
 
 //go:generate go tool bpf2go -output-stem tc_lb4 -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" -type addr -type vip -type member -type schedule_block -type weight_block -type member_state -type member_counters -type affinity -type sweep -type flow_state -type vip_flags -type method -type member_flags -type sweep_flags Lb4 tc_lb4.c

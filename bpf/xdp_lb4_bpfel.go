@@ -36,6 +36,7 @@ const (
 	XdpLb4MapWeights              = "weights"
 	XdpLb4ProgXdpLb               = "xdp_lb"
 	XdpLb4ProgXdpPass             = "xdp_pass"
+	XdpLb4VarDeviceMac            = "device_mac"
 	XdpLb4VarExportAffinity       = "export_affinity"
 	XdpLb4VarExportFlowState      = "export_flow_state"
 	XdpLb4VarExportMember         = "export_member"
@@ -126,6 +127,7 @@ type XdpLb4MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XdpLb4VariableSpecs struct {
+	DeviceMac            *ebpf.VariableSpec `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
@@ -209,6 +211,7 @@ func (m *XdpLb4Maps) Close() error {
 //
 // It can be passed to LoadXdpLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type XdpLb4Variables struct {
+	DeviceMac            *ebpf.Variable `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`

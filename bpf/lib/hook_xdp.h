@@ -47,9 +47,20 @@ static __always_inline bool hook_tagged(ctx_t *ctx __attribute__((unused)))
 	return false;
 }
 
-/* The tc program, which knows the device's address, judges frames for others. */
-static __always_inline bool hook_other_host(ctx_t *ctx __attribute__((unused)))
+/* The device's own address, set by the loader before the program is loaded: a
+ * bridge may flood us with frames that are for somebody else. */
+const volatile __u8 device_mac[ETH_ALEN];
+
+static __always_inline bool hook_other_host(ctx_t *ctx)
 {
+	__u8 *dest = hook_data(ctx);
+
+	if ((void *)(dest + ETH_ALEN) > hook_end(ctx) || (*dest & 1))
+		return false;
+#pragma unroll
+	for (int i = 0; i < ETH_ALEN; i++)
+		if (dest[i] != device_mac[i])
+			return true;
 	return false;
 }
 
