@@ -1,0 +1,59 @@
+// Package lbaas is the load balancing service: what pools, VIPs, members, health
+// monitors, networks, subnets and ports are, which changes to them are allowed,
+// and where addresses come from. It keeps the words and rules of OpenStack
+// Neutron LBaaS v1, so that its clients work unchanged.
+//
+// Service has the operations. Package api gives them a REST form; package
+// reconcile reads what a pool should be (PoolConfig), makes the node so, and
+// reports back (SetStatuses, CloseStats). This package knows neither HTTP nor the
+// kernel, and imports no other package of this program; what it needs of them it
+// states as interfaces: Store, Admission, Notifier, StatsSource.
+//
+// # How it is built
+//
+// Every collection is a table of attributes (attribute.go) with a kind each that
+// coerces and validates, beside the functions that show, create, alter and
+// destroy one object (pool.go, vip.go …). Everything else (required, read-only and
+// unknown attributes, tenancy, quotas, lists, audit) is done once for all of them
+// in attribute.go, resource.go and list.go. A further collection is one more
+// table.
+//
+// Every method is one transaction of the Store, and a change is durable before
+// it is answered. After that the Notifier hears which pools to look at. Objects
+// carry the revision of their last change by a user (Generation); a report from
+// the node says which one it speaks of and is dropped when it is outdated, so
+// that an old success never covers a newer intent.
+//
+// Indexes (members by pool, ports by network …) are buckets of their own, kept in
+// step within the same transactions.
+//
+// # Where it departs from the original, and why
+//
+//   - VipExists, MemberExists and StateInvalid are answered with 409, wrong cookie
+//     rules with 400; the original answered 500.
+//   - A PUT that does not name session_persistence leaves it alone.
+//   - A VIP moves between pools in one transaction; the old pool is told first,
+//     because both deployments use the same port.
+//   - A filter for the name of something that has no name finds nothing. The
+//     original ignored it, and deleting a mistyped member deleted another one.
+//   - An administrator without a project works in the project "default".
+//   - Members and associations join objects of one project only; the original
+//     checked that for VIPs. Nobody should learn of, or lose, traffic by an object
+//     that its owner can't see.
+//   - Members can't have addresses that no other host has (loopback, link-local,
+//     multicast, …) nor the VIP's own, whichever of the two comes first. The port
+//     does not matter: the address belongs to one host only.
+//   - delay and timeout are at least 1 s: a probe needs time.
+//   - Pool statistics only grow: what a deployment counted is added to the pool's
+//     base when it is removed, once (CloseStats).
+//   - An address that is given back rests until all others of the subnet have been
+//     used: neighbours may still know its former hardware address. An address that
+//     a member of the pool answers on is not given to its VIP.
+//
+// # What is refused today
+//
+// Protocol UDP and IPv6 addresses, until the data plane serves them: the words
+// are in one place each (protocols in pool.go, parseIPv4 and ipVersionKind).
+// Cookie persistence on HTTP pools, until there is a proxy that sees cookies
+// (persistenceFor); on TCP and HTTPS it is accepted and has no effect, as ever.
+package lbaas
