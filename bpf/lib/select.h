@@ -150,13 +150,13 @@ static __noinline __u32 choose_least(struct vip *vip, struct pool_state *ps)
 
 	if (!search.conns || !vip->schedule_len)
 		return NO_SLOT;
-	search.start = ps->last_slot + 1;
+	search.start = ps->last_slot;
 	bpf_loop(LEAST_TRIES, least_try, &search, 0);
 	if (search.slot >= MAX_SLOTS)
 		return NO_SLOT;
 	if (!search.taken)
 		conns_add(search.slot, 1);
-	ps->last_slot = search.slot;
+	ps->last_slot = search.slot + 1;
 	return search.slot;
 }
 

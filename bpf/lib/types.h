@@ -204,7 +204,7 @@ struct retired {
 /* What one pool holds; only programs write it. */
 struct pool_state {
 	__u64 turn;	 /* ROUND_ROBIN: turns taken */
-	__u32 last_slot; /* LEAST_CONNECTIONS: last choice, for the tie-break */
+	__u32 last_slot; /* LEAST_CONNECTIONS: last choice + 1, where a tie starts */
 	__u32 active;	 /* established flows, not closed */
 	__u32 flows;	 /* flows in the table, closed ones too */
 	__u32 reserved;
