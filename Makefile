@@ -1,0 +1,133 @@
+# `make` alone lists the targets. A fresh machine needs Go, make and root; what the
+# tests need beyond that is installed by `make deps`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+GO ?= go
+CLANG ?= clang-19
+STRIP ?= llvm-strip-19
+CLANG_FORMAT ?= clang-format-19
+GOARCH ?= $(shell $(GO) env GOARCH)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+CACHE := $(CURDIR)/.cache
+LINT := $(CACHE)/bin/golangci-lint
+FUMPT := $(CACHE)/bin/gofumpt
+
+# The objects in bpf/ were made by this compiler; another one makes others.
+CLANG_MAJOR := 19
+
+C_FILES = $(shell find bpf -name '*.[ch]' -not -path 'bpf/include/*' 2>/dev/null)
+
+# Packages whose tests enter a laboratory need root and the kernel; the others are pure.
+# To be used as in `packages=$(PURE)`, where a failure to list them is one of the recipe.
+LIST = $(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
+LAB = $$($(LIST) | grep 'qlbaas/tests/lab' | cut -d' ' -f1)
+PURE = $$($(LIST) | grep -v 'qlbaas/tests/lab' | cut -d' ' -f1)
+
+DEPS := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev gcc libc6-dev git \
+	bpftool nftables iproute2 curl nginx-light haproxy wrk iperf3 ethtool tcpdump \
+	python3-neutronclient openssl iputils-ping procps util-linux
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the static binary bin/qlbaas
+	CGO_ENABLED=0 GOARCH=$(GOARCH) $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/qlbaas ./cmd/qlbaas
+
+.PHONY: build-all
+build-all: ## Build for every supported architecture, into bin/<architecture>
+	for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOARCH=$$arch $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' \
+			-o bin/$$arch/qlbaas ./cmd/qlbaas; \
+	done
+
+.PHONY: demo
+demo: root build ## Play the tutorial on real packets (KEEP=1 leaves it standing)
+	bin/qlbaas demo $(if $(KEEP),--keep)
+
+.PHONY: demo-clean
+demo-clean: root build ## Remove what `make demo KEEP=1` has left
+	bin/qlbaas demo --clean
+
+.PHONY: generate
+generate: clang-version ## Compile the BPF programs and generate their Go bindings
+	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) $(GO) generate ./bpf/...
+
+.PHONY: generate-check
+generate-check: generate ## Fail where the committed BPF objects are not what the sources give
+	git diff --exit-code --stat -- bpf
+	@new=$$(git ls-files --others --exclude-standard -- bpf); \
+	if [ -n "$$new" ]; then echo "generated, but not committed: $$new" >&2; exit 1; fi
+
+.PHONY: clang-version
+clang-version:
+	@found=$$($(CLANG) -dumpversion | cut -d. -f1); \
+	if [ "$$found" != $(CLANG_MAJOR) ]; then \
+		echo "$(CLANG) is version $$found; the committed objects are made by $(CLANG_MAJOR)" >&2; exit 1; \
+	fi
+
+.PHONY: fmt
+fmt: $(FUMPT) ## Format Go and C
+	$(FUMPT) -w $$(git ls-files --cached --others --exclude-standard '*.go' | grep -v _bpfel.go)
+	$(if $(C_FILES),$(CLANG_FORMAT) -i $(C_FILES))
+
+.PHONY: lint
+lint: $(LINT) ## Check style and the one-way imports
+	$(LINT) run ./...
+	$(if $(C_FILES),$(CLANG_FORMAT) --dry-run -Werror $(C_FILES))
+
+.PHONY: tidy-check
+tidy-check: ## Fail where go.mod is not tidy or a module is not what it was
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	cd .ci/tools && $(GO) mod verify
+
+.PHONY: unit
+unit: ## Run the tests that need no root
+	packages=$(PURE); $(GO) test $$packages
+
+.PHONY: test
+test: root deps build ## Run all tests, as root
+	packages=$(PURE); CGO_ENABLED=1 $(GO) test -race $$packages
+	packages=$(LAB); $(GO) test -count=1 -p 1 -timeout 9m $$packages
+
+.PHONY: cover
+cover: root deps ## Run all tests and print what they cover
+	@mkdir -p $(CACHE)
+	$(GO) test -count=1 -p 1 -timeout 20m -coverpkg=./... -coverprofile=$(CACHE)/cover.out ./...
+	$(GO) tool cover -func=$(CACHE)/cover.out
+
+.PHONY: ci
+ci: deps lint generate-check tidy-check test build-all ## What CI runs; .ci/run calls it
+
+.PHONY: deps
+deps: ## Install the packages that tests and generation need (Debian)
+	@missing=; \
+	for p in $(DEPS); do \
+		dpkg-query -W -f '$${db:Status-Abbrev}' $$p 2>/dev/null | grep -q '^ii' || missing+=" $$p"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		apt-get update -q; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; \
+	fi
+
+.PHONY: clean
+clean: ## Remove what was built, the tools too
+	rm -rf bin .cache
+
+.PHONY: root
+root:
+	@if [ "$$(id -u)" != 0 ]; then echo "this needs root" >&2; exit 1; fi
+
+# Built once: golangci-lint takes minutes.
+$(CACHE)/bin/%: .ci/tools/go.mod .ci/tools/go.sum
+	cd .ci/tools && GOBIN=$(CACHE)/bin $(GO) install tool
+	touch $(CACHE)/bin/*
