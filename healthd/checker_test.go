@@ -144,6 +144,20 @@ func TestHealthSurvivesConfigurationChanges(t *testing.T) {
 	}
 }
 
+func TestProbesFollowTheMembersAddress(t *testing.T) {
+	inBubble(t, func(f *fake) {
+		f.now("m7", refuses)
+		tg := target(0, second)
+		f.c.Set("p", []Target{tg})
+		time.Sleep(long)
+		f.wantTold()
+		tg.Address = memberAddr(7)
+		f.c.Set("p", []Target{tg})
+		time.Sleep(long)
+		f.wantTold("m0 down")
+	})
+}
+
 func TestChangedCheckStartsToCountAnew(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m0", refuses)

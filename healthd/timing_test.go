@@ -166,3 +166,29 @@ func TestHangingMembersDoNotStarveOthers(t *testing.T) {
 		}
 	})
 }
+
+// After a standstill all checks are due at once; they are spread anew.
+func TestOverdueChecksAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, Options{})
+		defer f.c.Close()
+		const delay, n = 400 * time.Millisecond, 200
+		var sum time.Duration
+		for range n {
+			begin := time.Now()
+			f.c.pause(t.Context(), -time.Minute, delay)
+			took := time.Since(begin)
+			if took > delay {
+				t.Fatalf("waited %v", took)
+			}
+			sum += took
+		}
+		if mean := sum / n; mean < delay/3 || mean > delay*2/3 {
+			t.Errorf("waited %v on average", mean)
+		}
+		begin := time.Now()
+		if f.c.pause(t.Context(), time.Second, delay); time.Since(begin) != time.Second {
+			t.Errorf("a check in time waited %v", time.Since(begin))
+		}
+	})
+}
