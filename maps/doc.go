@@ -44,8 +44,7 @@
 // # IPv6
 //
 // Only address words differ between the families. The shared structs are generic
-// over the address (wire.go), each tied to the generated struct by a conversion
-// that does not compile when C and Go differ; [Pool] and [Node] choose the family
-// by the key size of the map they were given. A further family is one more type in
+// over the address (wire.go), each compared with the generated struct by a test;
+// [Pool] and [Node] choose the family by the key size of the map they were given. A further family is one more type in
 // one constraint, and one more case in familyOf.
 package maps

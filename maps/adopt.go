@@ -1,0 +1,108 @@
+package maps
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// Adoption is what Adopt found out about pins.
+type Adoption struct {
+	// Repin are the inner maps in use whose pin is missing or holds another map.
+	Repin []Inner
+	// Stale are names of pins that hold no inner map in use; a name may be in both.
+	Stale []string
+}
+
+// Adopt finds the inner maps that are in use after a restart; the outer maps say
+// which ones. pinned are the inner maps found under their pins, by name. They are the
+// pool's after the call, and those not in use are closed. Maps in use without a pin
+// (the daemon died between making and pinning) are opened by id, which takes
+// CAP_SYS_ADMIN. After an error the pool can only be closed.
+func (p *Pool) Adopt(pinned map[string]*ebpf.Map) (Adoption, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found Adoption
+	for name, m := range pinned {
+		at, known := placeOf(name)
+		used, err := p.adoptPinned(at, known, m)
+		if err != nil {
+			return found, fmt.Errorf("adopt %s: %w", name, err)
+		}
+		if !used {
+			found.Stale = append(found.Stale, name)
+			_ = m.Close()
+		}
+	}
+	for _, outer := range outerNames() {
+		for index := range p.outers[outer].MaxEntries() {
+			at := place{outer, index}
+			if err := p.adoptByID(at); err != nil {
+				return found, fmt.Errorf("adopt %s: %w", at.name(), err)
+			}
+		}
+	}
+	found.Repin = p.takeFresh()
+	return found, p.adoptGeneration()
+}
+
+// idAt reads the id of the inner map at a place, 0 if it is empty.
+func (p *Pool) idAt(at place) (ebpf.MapID, error) {
+	var id uint32
+	err := p.outers[at.outer].Lookup(at.index, &id)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return 0, nil
+	}
+	return ebpf.MapID(id), err
+}
+
+// adoptPinned takes m if it is the one in use at its place.
+func (p *Pool) adoptPinned(at place, known bool, m *ebpf.Map) (bool, error) {
+	if !known {
+		return false, nil
+	}
+	want, err := p.idAt(at)
+	if err != nil || want == 0 {
+		return false, err
+	}
+	info, err := m.Info()
+	if err != nil {
+		return false, err
+	}
+	if id, known := info.ID(); !known || id != want {
+		return false, nil
+	}
+	p.inner[at] = m
+	return true, nil
+}
+
+// adoptByID opens what is in use at a place and was not under its pin.
+func (p *Pool) adoptByID(at place) error {
+	if p.inner[at] != nil {
+		return nil
+	}
+	id, err := p.idAt(at)
+	if err != nil || id == 0 {
+		return err
+	}
+	m, err := ebpf.NewMapFromID(id)
+	if err != nil {
+		return err
+	}
+	p.hold(at, m)
+	return nil
+}
+
+// adoptGeneration learns which half is active and whose the slots are.
+func (p *Pool) adoptGeneration() error {
+	gen, half, err := p.read()
+	if errors.Is(err, ErrNotFound) {
+		return nil // nothing was ever written
+	}
+	if err != nil {
+		return fmt.Errorf("adopt generation: %w", err)
+	}
+	p.activate(&gen, half)
+	return nil
+}

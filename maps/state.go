@@ -1,0 +1,59 @@
+package maps
+
+import (
+	"fmt"
+
+	"qlbaas/bpf"
+)
+
+// MemberState is what one member holds now.
+type MemberState struct {
+	// Active counts established flows that are not closed.
+	Active uint32
+	// PortsUsed of NATPorts source ports are taken toward the member.
+	PortsUsed uint32
+}
+
+// PoolState is what the pool holds now.
+type PoolState struct {
+	// Active counts established flows that are not closed, Flows all that are in the
+	// table.
+	Active, Flows uint32
+	// Turns taken by ROUND_ROBIN.
+	Turns uint64
+}
+
+// MemberState reads what the member in the slot holds. ErrNotFound without such a
+// slot.
+func (p *Pool) MemberState(slot uint16) (MemberState, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	m, err := p.at(memberStates, uint32(slot))
+	if err != nil {
+		return MemberState{}, fmt.Errorf("read state: %w", err)
+	}
+	var stored bpf.Lb4MemberState
+	if err := m.Lookup(uint32(0), &stored); err != nil {
+		return MemberState{}, wrap(err, "read state of slot %d", slot)
+	}
+	return MemberState{Active: stored.Active, PortsUsed: stored.PortsUsed}, nil
+}
+
+// PoolState reads what the pool holds.
+func (p *Pool) PoolState() (PoolState, error) {
+	var stored bpf.Lb4PoolState
+	if err := p.own.PoolState.Lookup(uint32(0), &stored); err != nil {
+		return PoolState{}, wrap(err, "read pool state")
+	}
+	return PoolState{Active: stored.Active, Flows: stored.Flows, Turns: stored.Turn}, nil
+}
+
+// Conns reads the connections (half-open ones too) that LEAST_CONNECTIONS counts,
+// indexed by slot.
+func (p *Pool) Conns() ([]uint32, error) {
+	var stored bpf.Lb4Conns
+	if err := p.own.Conns.Lookup(uint32(0), &stored); err != nil {
+		return nil, wrap(err, "read connections")
+	}
+	return stored.Count[:], nil
+}
