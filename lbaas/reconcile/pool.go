@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"qlbaas/healthd"
 	"qlbaas/lbaas"
 	"qlbaas/loader"
 )
@@ -64,6 +65,8 @@ func (r *Reconciler) reconcile(ctx context.Context, p *pool) error {
 	}
 	cfg, err := r.state.PoolConfig(ctx, p.id)
 	switch {
+	case r.opts.ReadOnly:
+		return r.observe(p, cfg, err)
 	case lbaas.IsNotFound(err):
 		return r.forget(ctx, p)
 	case err != nil:
@@ -81,15 +84,39 @@ func (r *Reconciler) reconcile(ctx context.Context, p *pool) error {
 	return err
 }
 
+// observe is an attempt that changes nothing but liveness.
+func (r *Reconciler) observe(p *pool, cfg lbaas.PoolConfig, err error) error {
+	if lbaas.IsNotFound(err) || err == nil && cfg.VIP == nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read pool %s: %w", p.id, err)
+	}
+	members, err := r.targets(p, cfg)
+	if err != nil {
+		return err
+	}
+	if r.deployed(p.id) {
+		r.checker.Set(p.id, members)
+	}
+	return nil
+}
+
+// targets are the pool's members to probe, with their liveness as the data plane
+// has it.
+func (r *Reconciler) targets(p *pool, cfg lbaas.PoolConfig) ([]healthd.Target, error) {
+	return targets(cfg, func(member string) bool {
+		up, known := r.node.MemberUp(p.id, member)
+		return up || !known
+	})
+}
+
 func (r *Reconciler) deploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig) error {
 	b, err := balancer(cfg)
 	if err != nil {
 		return err
 	}
-	members, err := targets(cfg, func(member string) bool {
-		up, known := r.node.MemberUp(p.id, member)
-		return up || !known
-	})
+	members, err := r.targets(p, cfg)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,10 @@ type Options struct {
 	// AcceptEmpty says that a store without pools is meant: what it does not know is
 	// removed from the node.
 	AcceptEmpty bool
+	// ReadOnly says that the wanted state is a copy that may be out of date: nothing
+	// on the node is applied or removed, and no status is reported. What is deployed
+	// goes on being probed, expired and counted.
+	ReadOnly bool
 }
 
 // stopTimeout bounds how long Close waits for attempts under way before it

@@ -111,6 +111,31 @@ func TestEmptyStore(t *testing.T) {
 	}
 }
 
+// TestReadOnly: a copy that may be out of date is not acted upon, but what it
+// knows of is still probed.
+func TestReadOnly(t *testing.T) {
+	run(t, Options{ReadOnly: true, AcceptEmpty: true}, func(g *rig) {
+		bare := poolConfig(2)
+		bare.VIP = nil
+		g.state.put(poolConfig(1))
+		g.state.put(bare)
+		g.state.put(poolConfig(4))
+		for n := range 4 {
+			g.deployedBefore(n)
+		}
+	}, func(t *testing.T, g *rig) {
+		g.checker.find(g.Reconciler, id('a', 1), id('e', 18), false, "x")
+		g.PoolsChanged(id('a', 3))
+		<-time.After(time.Hour)
+		if calls := g.node.calls(); !slices.Equal(calls, []string{"member false"}) || g.state.writes != 0 {
+			t.Errorf("calls %q, %d writes", calls, g.state.writes)
+		}
+		if _, probed := g.checker.targets[id('a', 1)]; !probed || len(g.checker.targets) != 1 {
+			t.Errorf("targets %v", g.checker.targets)
+		}
+	})
+}
+
 // TestLastPoolDeleted: a store that held pools may become empty.
 func TestLastPoolDeleted(t *testing.T) {
 	run(t, Options{}, func(g *rig) { g.state.put(poolConfig(1)) }, func(t *testing.T, g *rig) {

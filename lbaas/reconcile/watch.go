@@ -113,6 +113,9 @@ func (r *Reconciler) orphans(ids, deployed []string) []string {
 		known[id] = true
 	}
 	var orphans []string
+	if r.opts.ReadOnly {
+		return nil
+	}
 	for _, id := range deployed {
 		if !known[id] && validID(id) {
 			orphans = append(orphans, id)

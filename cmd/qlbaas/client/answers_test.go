@@ -193,7 +193,7 @@ func TestNoServer(t *testing.T) {
 func TestUnixSocketAndToken(t *testing.T) {
 	dir := t.TempDir()
 	socket, token := filepath.Join(dir, "api.sock"), filepath.Join(dir, "token")
-	if err := os.WriteFile(token, []byte("s3cret\n"), 0o600); err != nil {
+	if err := os.WriteFile(token, []byte("# ours\n\ns3cret:project:admin\nother\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("unix", socket)

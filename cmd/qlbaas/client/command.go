@@ -33,7 +33,7 @@ type call struct {
 func Flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "api", Usage: "server: unix:///path, http://host:port or https://host:port (also $QLBAAS_API)", DefaultText: DefaultAPI},
-		&cli.StringFlag{Name: "api-token-file", Usage: "file whose first line is the token (also $QLBAAS_API_TOKEN_FILE)"},
+		&cli.StringFlag{Name: "api-token-file", Usage: "file with the token (also $QLBAAS_API_TOKEN_FILE)"},
 		cmdline.Choice{StringFlag: &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "table or json", DefaultText: "table"}, Values: []string{"table", "json"}},
 	}
 }
@@ -67,8 +67,24 @@ func openServer(env Env, c *cli.Context) (*server, error) {
 	if err != nil {
 		return nil, cmdline.Usagef("read token: %v", err)
 	}
-	token, _, _ := strings.Cut(string(content), "\n")
-	return newServer(api, strings.TrimSpace(token))
+	token := firstToken(string(content))
+	if token == "" {
+		return nil, cmdline.Usagef("read token: %s holds none", file)
+	}
+	return newServer(api, token)
+}
+
+// firstToken reads the token of the first line that holds one. The agent's own
+// file will do: what follows a colon is not part of the token.
+func firstToken(content string) string {
+	for line := range strings.Lines(content) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "#") {
+			token, _, _ := strings.Cut(line, ":")
+			return token
+		}
+	}
+	return ""
 }
 
 func firstOf(words ...string) string {
