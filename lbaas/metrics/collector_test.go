@@ -30,7 +30,9 @@ type fakeSource struct {
 func (f fakeSource) Counters(context.Context) ([]reconcile.PoolCounters, error) {
 	return f.pools, f.err
 }
+
 func (f fakeSource) Budget() loader.BudgetStatus { return loader.BudgetStatus{Used: 10, Limit: 100} }
+
 func (f fakeSource) Counts() reconcile.Counts {
 	return reconcile.Counts{Applied: 4, Failed: 3, Drifted: 2, Verdicts: 1}
 }

@@ -408,19 +408,25 @@ func poolConfig(n int) lbaas.PoolConfig {
 		}
 	}
 	return lbaas.PoolConfig{
-		Pool: lbaas.Pool{Header: lbaas.Header{ID: id('a', n), Generation: 1}, State: pending,
-			Protocol: lbaas.ProtocolHTTP, LBMethod: lbaas.MethodRoundRobin, AdminStateUp: true, DrainTimeout: 60},
-		VIP: &lbaas.VIP{Header: lbaas.Header{ID: id('b', n), Generation: 1}, State: pending, PoolID: id('a', n),
+		Pool: lbaas.Pool{
+			Header: lbaas.Header{ID: id('a', n), Generation: 1}, State: pending,
+			Protocol: lbaas.ProtocolHTTP, LBMethod: lbaas.MethodRoundRobin, AdminStateUp: true, DrainTimeout: 60,
+		},
+		VIP: &lbaas.VIP{
+			Header: lbaas.Header{ID: id('b', n), Generation: 1}, State: pending, PoolID: id('a', n),
 			Address: netip.MustParseAddr("172.16.100.11"), PortID: id('c', n), ProtocolPort: 80, Protocol: lbaas.ProtocolHTTP,
-			ConnectionLimit: -1, AdminStateUp: true, PersistenceTimeout: 10800, IdleTimeout: 7440, FlowLimit: 16384},
+			ConnectionLimit: -1, AdminStateUp: true, PersistenceTimeout: 10800, IdleTimeout: 7440, FlowLimit: 16384,
+		},
 		Port:    &lbaas.Port{Header: lbaas.Header{ID: id('c', n)}, MACAddress: "fa:16:3e:00:00:01"},
 		Subnet:  &lbaas.Subnet{Header: lbaas.Header{ID: id('d', n)}, CIDR: netip.MustParsePrefix("172.16.100.0/24"), GatewayIP: netip.MustParseAddr("172.16.100.1")},
 		Network: &lbaas.Network{Header: lbaas.Header{ID: id('f', n)}, PhysicalNetwork: "br0"},
 		Members: []lbaas.Member{member(1), member(2)},
 		Monitors: []lbaas.MonitorConfig{{
 			Association: lbaas.Association{State: pending, PoolID: id('a', n), MonitorID: id('9', n)},
-			Monitor: lbaas.HealthMonitor{Header: lbaas.Header{ID: id('9', n)}, Type: lbaas.MonitorHTTP, Delay: 10, Timeout: 5,
-				MaxRetries: 3, HTTPMethod: "GET", URLPath: "/", ExpectedCodes: "200", AdminStateUp: true},
+			Monitor: lbaas.HealthMonitor{
+				Header: lbaas.Header{ID: id('9', n)}, Type: lbaas.MonitorHTTP, Delay: 10, Timeout: 5,
+				MaxRetries: 3, HTTPMethod: "GET", URLPath: "/", ExpectedCodes: "200", AdminStateUp: true,
+			},
 		}},
 	}
 }

@@ -56,8 +56,10 @@ func (r *Reconciler) failed(p *pool, cfg lbaas.PoolConfig, err error) {
 	reports := reportAll(cfg, waiting, lbaas.StatusError, why)
 	for _, m := range cfg.Members {
 		if waiting(m.State) {
-			reports = append(reports, lbaas.Report{Kind: lbaas.KindMember, ID: m.ID, PoolID: m.PoolID,
-				Generation: m.Generation, Status: lbaas.StatusError, Description: why})
+			reports = append(reports, lbaas.Report{
+				Kind: lbaas.KindMember, ID: m.ID, PoolID: m.PoolID,
+				Generation: m.Generation, Status: lbaas.StatusError, Description: why,
+			})
 		}
 	}
 	r.statuses.put(reports...)

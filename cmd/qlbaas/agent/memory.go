@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,23 +57,22 @@ func groupLimit(mount, group, file string) uint64 {
 }
 
 func machineMemory(path string) (uint64, error) {
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) == 3 && fields[0] == "MemTotal:" && fields[2] == "kB" {
-			kilobytes, err := strconv.ParseUint(fields[1], 10, 53)
-			if err != nil {
-				return 0, fmt.Errorf("read %s: %w", path, err)
-			}
-			return kilobytes << 10, nil
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 || fields[0] != "MemTotal:" || fields[2] != "kB" {
+			continue
 		}
+		kilobytes, err := strconv.ParseUint(fields[1], 10, 53)
+		if err != nil {
+			return 0, fmt.Errorf("read %s: %w", path, err)
+		}
+		return kilobytes << 10, nil
 	}
-	return 0, errors.Join(fmt.Errorf("read %s: no MemTotal", path), lines.Err())
+	return 0, fmt.Errorf("read %s: no MemTotal", path)
 }
 
 // budget reads --memory-budget: bytes, with K, M or G, or a percentage of limit.

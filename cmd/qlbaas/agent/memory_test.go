@@ -34,10 +34,14 @@ func TestMemoryLimit(t *testing.T) {
 	}{
 		"no groups": {map[string]string{}, 1 << 20},
 		"no limit":  {map[string]string{"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "max\n"}, 1 << 20},
-		"v2": {map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n",
-			"sys/fs/cgroup/a/memory.max": "1000\n"}, 1000},
-		"v1": {map[string]string{"proc/self/cgroup": "4:cpu,memory:/a\n0::/\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n",
-			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 5000},
+		"v2": {map[string]string{
+			"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n",
+			"sys/fs/cgroup/a/memory.max": "1000\n",
+		}, 1000},
+		"v1": {map[string]string{
+			"proc/self/cgroup": "4:cpu,memory:/a\n0::/\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+		}, 5000},
 		"other controller":  {map[string]string{"proc/self/cgroup": "4:mymemory:/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n"}, 1 << 20},
 		"above the machine": {map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "99999999\n"}, 1 << 20},
 		"out of the tree":   {map[string]string{"proc/self/cgroup": "0::/../..\n", "sys/fs/cgroup/memory.max": "7\n"}, 7},

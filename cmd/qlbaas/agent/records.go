@@ -88,7 +88,8 @@ func makeDirs(cfg Config, log *slog.Logger) error {
 		return nil
 	}
 	if err == nil {
-		err = os.Chown(cfg.RunDir, 0, groupID(log))
+		// The mode once more, for a umask may have taken from it.
+		err = errors.Join(os.Chown(cfg.RunDir, 0, groupID(log)), os.Chmod(cfg.RunDir, 0o750))
 	}
 	if err != nil {
 		return fmt.Errorf("make the run directory: %w", err)

@@ -83,8 +83,8 @@ func listen(ctx context.Context, cfg Config, handler http.Handler, log *slog.Log
 
 // profiler serves profiles on a socket for root alone.
 type profiler struct {
-	net.Listener
-	http.Server
+	listener net.Listener
+	server   http.Server
 }
 
 func profiles(ctx context.Context, path string) (*profiler, error) {
@@ -103,15 +103,12 @@ func profiles(ctx context.Context, path string) (*profiler, error) {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	p := &profiler{Listener: l}
-	p.Server.Handler = mux
-	p.Server.ReadHeaderTimeout = shutdownTimeout
-	return p, nil
+	return &profiler{listener: l, server: http.Server{Handler: mux, ReadHeaderTimeout: shutdownTimeout}}, nil
 }
 
 // Serve answers until Shutdown.
 func (p *profiler) Serve() error {
-	if err := p.Server.Serve(p.Listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := p.server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
@@ -119,10 +116,10 @@ func (p *profiler) Serve() error {
 
 // Shutdown ends a profile under way when ctx ends.
 func (p *profiler) Shutdown(ctx context.Context) error {
-	err := p.Server.Shutdown(ctx)
-	_ = p.Listener.Close() // closed already, unless Serve never ran
+	err := p.server.Shutdown(ctx)
+	_ = p.listener.Close() // closed already, unless Serve never ran
 	if err != nil {
-		return p.Server.Close()
+		return p.server.Close()
 	}
 	return nil
 }

@@ -78,13 +78,19 @@ func TestLookup(t *testing.T) {
 		{"name", "web", nil, "", 2},
 		{"id", poolB, nil, "", 2},
 		{"uuid that is a name", poolA, map[string]string{
-			byID + poolA: `{"pools":[]}`, byName + poolA: `{"pools":[{"id":"` + poolB + `","name":"` + poolA + `"}]}`}, "", 3},
+			byID + poolA: `{"pools":[]}`, byName + poolA: `{"pools":[{"id":"` + poolB + `","name":"` + poolA + `"}]}`,
+		}, "", 3},
 		{"nothing", "typo", map[string]string{byName + "typo": `{"pools":[]}`}, `no pool has the id or name "typo"`, 1},
 		{"server that ignores the filter", "typo", map[string]string{
-			byName + "typo": `{"pools":[{"id":"` + poolA + `","name":"other"}]}`}, `no pool has the id or name "typo"`, 1},
-		{"several", "twin", map[string]string{
-			byName + "twin": `{"pools":[{"id":"` + poolA + `","name":"twin"},{"id":"` + poolB + `","name":"twin"}]}`},
-			`2 pools have the name "twin"; use an id: ` + poolA + ", " + poolB, 1},
+			byName + "typo": `{"pools":[{"id":"` + poolA + `","name":"other"}]}`,
+		}, `no pool has the id or name "typo"`, 1},
+		{
+			"several", "twin",
+			map[string]string{
+				byName + "twin": `{"pools":[{"id":"` + poolA + `","name":"twin"},{"id":"` + poolB + `","name":"twin"}]}`,
+			},
+			`2 pools have the name "twin"; use an id: ` + poolA + ", " + poolB, 1,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t, c.answers)

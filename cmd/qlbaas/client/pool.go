@@ -17,8 +17,10 @@ func poolCollection() *resource {
 func pools(env Env) *resource {
 	r := poolCollection()
 	r.attrs = append([]attr{
-		{flag: "lb-method", usage: "how a new client's member is chosen", in: everywhere, required: true,
-			values: []string{"ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP"}},
+		{
+			flag: "lb-method", usage: "how a new client's member is chosen", in: everywhere, required: true,
+			values: []string{"ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP"},
+		},
 		nameAttr(true),
 		{flag: "protocol", usage: "what is balanced", in: inCreate | inList, required: true, values: protocols()},
 		{flag: "subnet-id", kind: reference, of: subnetCollection(), usage: "subnet of the members, id or name", in: inCreate | inList, required: true},

@@ -17,39 +17,69 @@ func TestRequests(t *testing.T) {
 		line string
 		body string
 	}{
-		{[]string{"net", "create", "n", "--provider:physical_network", "br0", "--router:external", "--shared", "False"},
-			"POST /v2.0/networks", `{"network":{"name":"n","provider:physical_network":"br0","router:external":true,"shared":false}}`},
-		{[]string{"subnet", "create", "net1", "172.16.100.0/24", "--name", "lan", "--no-gateway", "--allocation-pool", "start=172.16.100.11,end=172.16.100.20", "--allocation-pool", "start=172.16.100.30,end=172.16.100.40"},
-			"POST /v2.0/subnets", `{"subnet":{"network_id":"` + netA + `","cidr":"172.16.100.0/24","name":"lan","gateway_ip":null,"allocation_pools":[{"start":"172.16.100.11","end":"172.16.100.20"},{"start":"172.16.100.30","end":"172.16.100.40"}]}}`},
-		{[]string{"subnet", "create", "net1", "10.0.0.0/8", "--disable-dhcp", "--dns-nameserver", "1.1.1.1", "--dns-nameserver", "2.2.2.2", "--ip-version", "4", "--gateway", "10.0.0.9"},
-			"POST /v2.0/subnets", `{"subnet":{"network_id":"` + netA + `","cidr":"10.0.0.0/8","enable_dhcp":false,"dns_nameservers":["1.1.1.1","2.2.2.2"],"ip_version":4,"gateway_ip":"10.0.0.9"}}`},
-		{[]string{"port", "create", "--fixed-ip", "subnet_id=lan,ip_address=10.0.0.3", "net1"},
-			"POST /v2.0/ports", `{"port":{"network_id":"` + netA + `","fixed_ips":[{"subnet_id":"` + subnetA + `","ip_address":"10.0.0.3"}]}}`},
-		{[]string{"pool", "create", "--lb-method", "ROUND_ROBIN", "--name", "web servers", "--protocol", "HTTP", "--subnet-id", "lan", "--drain-timeout", "60"},
-			"POST /v2.0/lb/pools", `{"pool":{"lb_method":"ROUND_ROBIN","name":"web servers","protocol":"HTTP","subnet_id":"` + subnetA + `","drain_timeout":60}}`},
-		{[]string{"vip", "create", "web", "--name", "v", "--protocol-port", "80", "--protocol", "HTTP", "--subnet-id", "lan", "--address", "172.16.100.11", "--session-persistence", "type=dict", "type=SOURCE_IP", "--connection-limit", "-1", "--admin-state-up", "False"},
-			"POST /v2.0/lb/vips", `{"vip":{"pool_id":"` + poolA + `","name":"v","protocol_port":80,"protocol":"HTTP","subnet_id":"` + subnetA + `","address":"172.16.100.11","session_persistence":{"type":"SOURCE_IP"},"connection_limit":-1,"admin_state_up":false}}`},
-		{[]string{"vip", "create", "--name", "v", "--protocol-port", "x80", "--protocol", "GOPHER", "--subnet-id", "lan", poolB, "--admin-state-up", "perhaps"},
-			"POST /v2.0/lb/vips", `{"vip":{"pool_id":"` + poolB + `","name":"v","protocol_port":"x80","protocol":"GOPHER","subnet_id":"` + subnetA + `","admin_state_up":"perhaps"}}`},
-		{[]string{"vip", "update", "v", "--session-persistence", "action=clear", "--persistence-timeout", "0", "--idle-timeout", "30", "--flow-limit", "64", "--pool-id", poolB},
-			"PUT /v2.0/lb/vips/" + vipA, `{"vip":{"session_persistence":null,"persistence_timeout":0,"idle_timeout":30,"flow_limit":64,"pool_id":"` + poolB + `"}}`},
-		{[]string{"member", "create", "--address", "172.16.100.9", "--protocol-port", "80", "web", "--weight", "3"},
-			"POST /v2.0/lb/members", `{"member":{"pool_id":"` + poolA + `","address":"172.16.100.9","protocol_port":80,"weight":3}}`},
-		{[]string{"member", "update", memberA, "--admin-state-down"},
-			"PUT /v2.0/lb/members/" + memberA, `{"member":{"admin_state_up":false}}`},
+		{
+			[]string{"net", "create", "n", "--provider:physical_network", "br0", "--router:external", "--shared", "False"},
+			"POST /v2.0/networks", `{"network":{"name":"n","provider:physical_network":"br0","router:external":true,"shared":false}}`,
+		},
+		{
+			[]string{"subnet", "create", "net1", "172.16.100.0/24", "--name", "lan", "--no-gateway", "--allocation-pool", "start=172.16.100.11,end=172.16.100.20", "--allocation-pool", "start=172.16.100.30,end=172.16.100.40"},
+			"POST /v2.0/subnets", `{"subnet":{"network_id":"` + netA + `","cidr":"172.16.100.0/24","name":"lan","gateway_ip":null,"allocation_pools":[{"start":"172.16.100.11","end":"172.16.100.20"},{"start":"172.16.100.30","end":"172.16.100.40"}]}}`,
+		},
+		{
+			[]string{"subnet", "create", "net1", "10.0.0.0/8", "--disable-dhcp", "--dns-nameserver", "1.1.1.1", "--dns-nameserver", "2.2.2.2", "--ip-version", "4", "--gateway", "10.0.0.9"},
+			"POST /v2.0/subnets", `{"subnet":{"network_id":"` + netA + `","cidr":"10.0.0.0/8","enable_dhcp":false,"dns_nameservers":["1.1.1.1","2.2.2.2"],"ip_version":4,"gateway_ip":"10.0.0.9"}}`,
+		},
+		{
+			[]string{"port", "create", "--fixed-ip", "subnet_id=lan,ip_address=10.0.0.3", "net1"},
+			"POST /v2.0/ports", `{"port":{"network_id":"` + netA + `","fixed_ips":[{"subnet_id":"` + subnetA + `","ip_address":"10.0.0.3"}]}}`,
+		},
+		{
+			[]string{"pool", "create", "--lb-method", "ROUND_ROBIN", "--name", "web servers", "--protocol", "HTTP", "--subnet-id", "lan", "--drain-timeout", "60"},
+			"POST /v2.0/lb/pools", `{"pool":{"lb_method":"ROUND_ROBIN","name":"web servers","protocol":"HTTP","subnet_id":"` + subnetA + `","drain_timeout":60}}`,
+		},
+		{
+			[]string{"vip", "create", "web", "--name", "v", "--protocol-port", "80", "--protocol", "HTTP", "--subnet-id", "lan", "--address", "172.16.100.11", "--session-persistence", "type=dict", "type=SOURCE_IP", "--connection-limit", "-1", "--admin-state-up", "False"},
+			"POST /v2.0/lb/vips", `{"vip":{"pool_id":"` + poolA + `","name":"v","protocol_port":80,"protocol":"HTTP","subnet_id":"` + subnetA + `","address":"172.16.100.11","session_persistence":{"type":"SOURCE_IP"},"connection_limit":-1,"admin_state_up":false}}`,
+		},
+		{
+			[]string{"vip", "create", "--name", "v", "--protocol-port", "x80", "--protocol", "GOPHER", "--subnet-id", "lan", poolB, "--admin-state-up", "perhaps"},
+			"POST /v2.0/lb/vips", `{"vip":{"pool_id":"` + poolB + `","name":"v","protocol_port":"x80","protocol":"GOPHER","subnet_id":"` + subnetA + `","admin_state_up":"perhaps"}}`,
+		},
+		{
+			[]string{"vip", "update", "v", "--session-persistence", "action=clear", "--persistence-timeout", "0", "--idle-timeout", "30", "--flow-limit", "64", "--pool-id", poolB},
+			"PUT /v2.0/lb/vips/" + vipA, `{"vip":{"session_persistence":null,"persistence_timeout":0,"idle_timeout":30,"flow_limit":64,"pool_id":"` + poolB + `"}}`,
+		},
+		{
+			[]string{"member", "create", "--address", "172.16.100.9", "--protocol-port", "80", "web", "--weight", "3"},
+			"POST /v2.0/lb/members", `{"member":{"pool_id":"` + poolA + `","address":"172.16.100.9","protocol_port":80,"weight":3}}`,
+		},
+		{
+			[]string{"member", "update", memberA, "--admin-state-down"},
+			"PUT /v2.0/lb/members/" + memberA, `{"member":{"admin_state_up":false}}`,
+		},
 		{[]string{"member", "delete", memberA}, "DELETE /v2.0/lb/members/" + memberA, ``},
-		{[]string{"monitor", "create", "--type", "HTTP", "--delay", "10", "--timeout", "5", "--max-retries", "3", "--http-method", "GET", "--url-path", "/", "--expected-codes", "200"},
-			"POST /v2.0/lb/health_monitors", `{"health_monitor":{"type":"HTTP","delay":10,"timeout":5,"max_retries":3,"http_method":"GET","url_path":"/","expected_codes":"200"}}`},
-		{[]string{"monitor", "associate", monA, "web"},
-			"POST /v2.0/lb/pools/" + poolA + "/health_monitors", `{"health_monitor":{"id":"` + monA + `"}}`},
-		{[]string{"monitor", "disassociate", monA, "web"},
-			"DELETE /v2.0/lb/pools/" + poolA + "/health_monitors/" + monA, ``},
+		{
+			[]string{"monitor", "create", "--type", "HTTP", "--delay", "10", "--timeout", "5", "--max-retries", "3", "--http-method", "GET", "--url-path", "/", "--expected-codes", "200"},
+			"POST /v2.0/lb/health_monitors", `{"health_monitor":{"type":"HTTP","delay":10,"timeout":5,"max_retries":3,"http_method":"GET","url_path":"/","expected_codes":"200"}}`,
+		},
+		{
+			[]string{"monitor", "associate", monA, "web"},
+			"POST /v2.0/lb/pools/" + poolA + "/health_monitors", `{"health_monitor":{"id":"` + monA + `"}}`,
+		},
+		{
+			[]string{"monitor", "disassociate", monA, "web"},
+			"DELETE /v2.0/lb/pools/" + poolA + "/health_monitors/" + monA, ``,
+		},
 		{[]string{"pool", "stats", "web"}, "GET /v2.0/lb/pools/" + poolA + "/stats", ``},
 		{[]string{"pool", "show", "web", "-F", "id", "-F", "status"}, "GET /v2.0/lb/pools/" + poolA + "?fields=id&fields=status", ``},
-		{[]string{"pool", "list", "--name", "a b", "--", "--status", "ACTIVE", "--status", "ERROR"},
-			"GET /v2.0/lb/pools?name=a+b&status=ACTIVE&status=ERROR", ``},
-		{[]string{"vip", "list", "--sort-key", "address", "--sort-key", "name", "--sort-dir", "desc", "-P", "5", "--admin-state-up", "False"},
-			"GET /v2.0/lb/vips?admin_state_up=False&limit=5&sort_dir=desc&sort_dir=asc&sort_key=address&sort_key=name", ``},
+		{
+			[]string{"pool", "list", "--name", "a b", "--", "--status", "ACTIVE", "--status", "ERROR"},
+			"GET /v2.0/lb/pools?name=a+b&status=ACTIVE&status=ERROR", ``,
+		},
+		{
+			[]string{"vip", "list", "--sort-key", "address", "--sort-key", "name", "--sort-dir", "desc", "-P", "5", "--admin-state-up", "False"},
+			"GET /v2.0/lb/vips?admin_state_up=False&limit=5&sort_dir=desc&sort_dir=asc&sort_key=address&sort_key=name", ``,
+		},
 		{[]string{"status"}, "GET /qlbaas/status", ``},
 	} {
 		f := newFake(t, nil)

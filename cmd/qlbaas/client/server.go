@@ -109,7 +109,7 @@ func (s *server) do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return nil, s.unanswered(ctx, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit+1))
 	if err != nil {
 		return nil, s.unanswered(ctx, err)
