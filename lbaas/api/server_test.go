@@ -63,25 +63,31 @@ func newService(t *testing.T, o lbaas.Options) *lbaas.Service {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Store == nil {
-		db, err := store.Open(filepath.Join(t.TempDir(), "qlbaas.db"), store.Options{Log: o.Log})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := db.Check(); err != nil {
-				t.Error(err)
-			}
-			if err := db.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		o.Store = db
+		o.Store = newStore(t)
 	}
 	s, err := lbaas.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// newStore returns an empty store that has to be sound when the test ends.
+func newStore(t *testing.T) *store.Store {
+	t.Helper()
+	db, err := store.Open(filepath.Join(t.TempDir(), "qlbaas.db"), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Check(); err != nil {
+			t.Error(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
 }
 
 // as returns the same server, used with another token.
