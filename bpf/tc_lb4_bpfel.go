@@ -179,12 +179,12 @@ const (
 )
 
 type Lb4PoolState struct {
-	_        structs.HostLayout
-	Turn     uint64
-	LastSlot uint32
-	Active   uint32
-	Flows    uint32
-	Reserved uint32
+	_         structs.HostLayout
+	Turn      uint64
+	LastSlot  uint32
+	Active    uint32
+	Flows     uint32
+	SweepSlot uint32
 }
 
 type Lb4Retired struct {
@@ -216,6 +216,7 @@ type Lb4SweepFlags uint32
 const (
 	Lb4SweepFlagsSWEEP_PRESSURE Lb4SweepFlags = 1
 	Lb4SweepFlagsSWEEP_RESET    Lb4SweepFlags = 2
+	Lb4SweepFlagsSWEEP_FULL     Lb4SweepFlags = 4
 )
 
 type Lb4Verdict uint32

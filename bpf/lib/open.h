@@ -158,8 +158,8 @@ static __always_inline int limits_allow(struct vip *vip, struct pkt *pkt)
 	return 0;
 }
 
-/* Nearly full: old flows are looked after. Full: nothing more. */
-static __always_inline int table_allows(struct vip *vip, struct pkt *pkt, __u32 slot)
+/* Nearly full: old flows are looked after. Full of live ones: nothing more. */
+static __always_inline int table_allows(struct vip *vip, struct pkt *pkt)
 {
 	struct pool_state *ps = pool_state_get();
 
@@ -167,7 +167,11 @@ static __always_inline int table_allows(struct vip *vip, struct pkt *pkt, __u32 
 		return -DROP_INTERNAL;
 	if (ps->flows < vip->flow_limit - vip->flow_limit / 4)
 		return 0;
-	sweep_pressed(vip, slot, pkt->now);
+	if (ps->flows < vip->flow_limit) {
+		sweep_pressed(vip, ps, pkt->now, SWEEP_PRESSURE);
+		return 0;
+	}
+	sweep_full(vip, ps, pkt->now);
 	if (ps->flows < vip->flow_limit)
 		return 0;
 	pkt->answer = ANSWER_RST;
@@ -196,17 +200,14 @@ static __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 		return -DROP_NO_ENTRY;
 
 	rc = limits_allow(vip, pkt);
+	if (!rc)
+		rc = table_allows(vip, pkt);
 	if (rc)
 		return rc;
 	slot = member_choose(vip, pkt);
 	if (slot >= MAX_SLOTS) {
 		pkt->answer = ANSWER_RST;
 		return -DROP_NO_MEMBER;
-	}
-	rc = table_allows(vip, pkt, slot);
-	if (rc) {
-		conns_add(slot, -1);
-		return rc;
 	}
 	rc = handshake_open(ctx, pkt, vip, slot);
 	if (rc == -DROP_NAT_FULL)

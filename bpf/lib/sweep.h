@@ -26,6 +26,11 @@ struct sweep_walk {
 	__u32 now;
 	__u32 word;
 	__u32 flags;
+	/* Words with ports in them that may be looked at: from spent up to budget. Both
+	 * start at the time, which the verifier cannot know; a count from 0 would make
+	 * it walk every turn of the loop. */
+	__u32 spent;
+	__u32 budget;
 	__u32 looked;
 	__u32 expired;
 	__u32 healed;
@@ -56,6 +61,8 @@ static __always_inline __u32 flow_limit_ticks(const struct sweep_walk *walk, __u
 {
 	if (!(state & FLOW_CLOSED))
 		return walk->vip->idle_sec * TICKS_PER_SEC;
+	if (walk->flags & SWEEP_FULL)
+		return 0;
 	if (walk->flags & SWEEP_PRESSURE)
 		return PRESSURE_CLOSING_TICKS;
 	if (state & FLOW_TIMESTAMPS)
@@ -150,7 +157,7 @@ static __always_inline void sweep_orphan(struct sweep_walk *walk, const struct h
 		conns_add(walk->slot, 1);
 }
 
-static __noinline int sweep_port(struct sweep_walk *walk, __u32 pos)
+static __always_inline int sweep_port(struct sweep_walk *walk, __u32 pos)
 {
 	struct half_open_key key = { .pool = pool_number };
 	struct half_open *half;
@@ -189,10 +196,12 @@ static long sweep_word(__u32 step __attribute__((unused)), struct sweep_walk *wa
 {
 	__u32 word = walk->word;
 
-	if (word >= NAT_WORDS)
+	if (word >= NAT_WORDS || walk->spent == walk->budget)
 		return 1;
-	if (walk->ms->ports[word])
+	if (walk->ms->ports[word]) {
 		bpf_loop(64, sweep_bit, walk, 0);
+		walk->spent++;
+	}
 	walk->word = word + 1;
 	return 0;
 }
@@ -214,15 +223,60 @@ static __always_inline bool sweep_begin(struct sweep_walk *walk, struct vip *vip
 
 #define PRESSURE_WORDS 8
 
-/* The table is nearly full: a new connection looks after a few old ones of its
- * member, in the order in which they were opened. */
-static __noinline int sweep_pressed(struct vip *vip, __u32 slot, __u32 now)
+/*
+ * The table is nearly full: a new connection looks after a few old ones. All
+ * members take turns, and all ports of a member, in the order in which they were
+ * opened; words without ports cost next to nothing. CPUs that do this at the same
+ * time may look at the same ports, which harms nothing.
+ */
+static __noinline int sweep_pressed(struct vip *vip, struct pool_state *ps, __u32 now, __u32 flags)
 {
-	struct sweep_walk walk = { .flags = SWEEP_PRESSURE, .now = now };
+	struct sweep_walk walk = {
+		.flags = flags,
+		.now = now,
+		.spent = now,
+		.budget = now + PRESSURE_WORDS,
+	};
+	__u32 slot = ps->sweep_slot;
 
-	if (!sweep_begin(&walk, vip, slot))
+	if (!member_get(vip, slot))
+		slot = 0; /* past the last member */
+	ps->sweep_slot = slot;
+	if (!sweep_begin(&walk, vip, slot)) {
+		ps->sweep_slot = slot + 1;
 		return 0;
-	walk.word = __sync_fetch_and_add(&walk.ms->sweep_word, PRESSURE_WORDS) % NAT_WORDS;
-	bpf_loop(PRESSURE_WORDS, sweep_word, &walk, 0);
-	return walk.expired;
+	}
+	walk.word = walk.ms->sweep_word;
+	bpf_loop(NAT_WORDS, sweep_word, &walk, 0);
+	if (walk.word < NAT_WORDS) {
+		walk.ms->sweep_word = walk.word;
+		return 0;
+	}
+	walk.ms->sweep_word = 0;
+	ps->sweep_slot = slot + 1;
+	return 0;
+}
+
+struct full_sweep {
+	struct vip *vip;
+	struct pool_state *ps;
+	__u32 now;
+	__u32 pad;
+};
+
+static long sweep_until_room(__u32 step __attribute__((unused)), struct full_sweep *full)
+{
+	if (full->ps->flows < full->vip->flow_limit)
+		return 1;
+	sweep_pressed(full->vip, full->ps, full->now, SWEEP_PRESSURE | SWEEP_FULL);
+	return 0;
+}
+
+#define FULL_SWEEPS 16 /* bounds what a SYN costs while the table is full of live flows */
+
+static __always_inline void sweep_full(struct vip *vip, struct pool_state *ps, __u32 now)
+{
+	struct full_sweep full = { .vip = vip, .ps = ps, .now = now };
+
+	bpf_loop(FULL_SWEEPS, sweep_until_room, &full, 0);
 }

@@ -23,6 +23,8 @@ int sweep_ports(struct sweep *job)
 	if (!vip)
 		return 1;
 	walk.flags = job->flags;
+	walk.spent = walk.now;
+	walk.budget = walk.now + NAT_WORDS;
 	walk.word = job->word;
 	if (!sweep_begin(&walk, vip, job->slot))
 		return 1;

@@ -207,7 +207,7 @@ struct pool_state {
 	__u32 last_slot; /* LEAST_CONNECTIONS: last choice + 1, where a tie starts */
 	__u32 active;	 /* established flows, not closed */
 	__u32 flows;	 /* flows in the table, closed ones too */
-	__u32 reserved;
+	__u32 sweep_slot; /* whose ports the expiry under pressure looks at next */
 };
 
 /* One call of the expiry: which ports to look at, and what was found there. */
@@ -225,6 +225,7 @@ struct sweep {
 enum sweep_flags {
 	SWEEP_PRESSURE = 1 << 0, /* the short limits: room is wanted */
 	SWEEP_RESET = 1 << 1,	 /* mark live flows FLOW_RESET: the member's drain has ended */
+	SWEEP_FULL = 1 << 2,	 /* closed flows go at once: the alternative is to refuse somebody */
 };
 
 /* A client's member, by source address. */
