@@ -36,6 +36,12 @@ func play(part string) int {
 		return 9
 	case "orphan":
 		return orphan()
+	case "hold":
+		if err := lab.Hold(os.Stdout); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		return 0
 	default:
 		fmt.Println("ready")
 		select {}
@@ -75,7 +81,7 @@ func orphan() int {
 		fmt.Println(err)
 		return 1
 	}
-	for i := range 1_000_000 { // a zombie would stay for good
+	for i := range 50_000 { // a zombie would stay for good
 		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 			fmt.Println("reaped after", i)
 			return 0
@@ -92,7 +98,7 @@ func machine(t *testing.T, part string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("unshare", "--mount", "sh", "-c",
+	cmd := exec.CommandContext(within(t), "unshare", "--mount", "sh", "-c",
 		`mount -n -t tmpfs none /run && mkdir /run/netns && exec "$0"`, exe)
 	cmd.Env = append(os.Environ(), partVar+"="+part)
 	cmd.Stderr = os.Stderr
@@ -128,6 +134,23 @@ func traces(t *testing.T) string {
 	return string(out)
 }
 
+// TestEnterKeepsItsMounts enters from a mount namespace that passes everything on.
+func TestEnterKeepsItsMounts(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", `
+		mount -n -t tmpfs none /run && mount -n --make-rshared / || exit 1
+		before=$(cat /proc/self/mountinfo)
+		"$0"
+		test $? = 7 && test "$before" = "$(cat /proc/self/mountinfo)"`, exe)
+	cmd.Env = append(os.Environ(), partVar+"=exit")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 func TestEnterReapsOrphans(t *testing.T) {
 	out, err := machine(t, "orphan").Output()
 	if err != nil || !strings.Contains(string(out), "reaped") {
@@ -137,7 +160,7 @@ func TestEnterReapsOrphans(t *testing.T) {
 
 func TestEnterForwardsSignals(t *testing.T) {
 	cmd := machine(t, "signal")
-	ready(t, cmd)
+	await(t, cmd, "ready")
 	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +174,7 @@ func TestEnterForwardsSignals(t *testing.T) {
 // clean up, as a test runner does.
 func TestEverythingDiesWithTheTest(t *testing.T) {
 	cmd := machine(t, "hang")
-	ready(t, cmd)
+	await(t, cmd, "ready")
 	var ends []unix.PollFd
 	for _, pid := range players(t, "hang") {
 		fd, err := unix.PidfdOpen(pid, 0)
@@ -178,8 +201,33 @@ func TestEverythingDiesWithTheTest(t *testing.T) {
 	}
 }
 
-// ready starts cmd and waits until it says so.
-func ready(t *testing.T, cmd *exec.Cmd) {
+// TestHold follows the words that a person gets.
+func TestHold(t *testing.T) {
+	cmd := machine(t, "hold")
+	words := await(t, cmd, "Interrupt the test")
+	var enter []string
+	for _, line := range words {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] == "nsenter" && fields[1] == "--target" {
+			enter = fields
+		}
+	}
+	if enter == nil {
+		t.Fatalf("no command in %q", words)
+	}
+	out, err := exec.Command(enter[0], append(enter[1:], "ls", "/run/netns", "/sys/fs/bpf")...).CombinedOutput()
+	if err != nil || strings.Count(string(out), "left\n") != 2 {
+		t.Errorf("%q shows %v: %s", enter, err, out)
+	}
+	if err := cmd.Process.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// await starts cmd and returns what it says up to a line that begins so.
+func await(t *testing.T, cmd *exec.Cmd, last string) (said []string) {
 	t.Helper()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -191,11 +239,13 @@ func ready(t *testing.T, cmd *exec.Cmd) {
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it is dead unless the test has failed
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		if lines.Text() == "ready" {
-			return
+		said = append(said, lines.Text())
+		if strings.HasPrefix(lines.Text(), last) {
+			return said
 		}
 	}
-	t.Fatal("it never got ready")
+	t.Fatalf("it said %q and ended", said)
+	return nil
 }
 
 // players finds the processes that play a part.

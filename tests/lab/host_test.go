@@ -227,7 +227,7 @@ func TestStrays(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err == nil || !strings.Contains(err.Error(), "sleep 4321") {
-		t.Errorf("got %v, want an error that names the process", err)
+		t.Fatalf("got %v, want an error that names the process", err)
 	}
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
@@ -263,7 +263,10 @@ func TestReleaseAndRemove(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	<-p.Exited()
+	var exit *exec.ExitError
+	if err := p.Wait(within(t)); !errors.As(err, &exit) {
+		t.Errorf("the process ended with %v", err)
+	}
 	if names, err := lab.Namespaces("kept-"); err != nil || len(names) != 0 {
 		t.Errorf("namespaces %v, %v", names, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -59,8 +60,19 @@ func TestWebMoods(t *testing.T) {
 	if w.Requests() != requests+1 {
 		t.Error("the hanging server did not take the request")
 	}
+	held := make(chan error)
+	go func() {
+		_, _, err := get(within(t))
+		held <- err
+	}()
+	for ctx := within(t); w.Requests() < requests+2 && ctx.Err() == nil; { // until it is in
+		runtime.Gosched()
+	}
 	if err := w.Answer(); err != nil {
 		t.Fatal(err)
+	}
+	if err := <-held; !errors.Is(err, io.EOF) {
+		t.Errorf("a request that was held back: %v", err)
 	}
 	answers(503, "other")
 }

@@ -10,30 +10,53 @@ import (
 
 func arpColumns() []column {
 	return []column{
-		{"hardware", 2, showNumber}, {"protocol", 2, showHex}, {"sizes", 2, showBytes}, {"operation", 2, showNumber},
-		{"sender_mac", 6, showMAC}, {"sender_ip", 4, showAddr}, {"target_mac", 6, showMAC}, {"target_ip", 4, showAddr},
+		{"hardware", 2, showNumber},
+		{"protocol", 2, showHex},
+		{"sizes", 2, showBytes},
+		{"operation", 2, showNumber},
+		{"sender_mac", 6, showMAC},
+		{"sender_ip", 4, showAddr},
+		{"target_mac", 6, showMAC},
+		{"target_ip", 4, showAddr},
 	}
 }
 
 func ipv4Columns() []column {
 	return []column{
-		{"version_ihl", 1, showVersionIHL}, {"tos", 1, showHex}, {"length", 2, showNumber}, {"id", 2, showNumber},
-		{"fragment", 2, showFragment}, {"ttl", 1, showNumber}, {"protocol", 1, showNumber}, {"checksum", 2, showHex},
-		{"src", 4, showAddr}, {"dst", 4, showAddr},
+		{"version_ihl", 1, showVersionIHL},
+		{"tos", 1, showHex},
+		{"length", 2, showNumber},
+		{"id", 2, showNumber},
+		{"fragment", 2, showFragment},
+		{"ttl", 1, showNumber},
+		{"protocol", 1, showNumber},
+		{"checksum", 2, showHex},
+		{"src", 4, showAddr},
+		{"dst", 4, showAddr},
 	}
 }
 
 func ipv6Columns() []column {
 	return []column{
-		{"class_flow", 4, showHex}, {"length", 2, showNumber}, {"next", 1, showNumber}, {"hop_limit", 1, showNumber},
-		{"src", 16, showAddr}, {"dst", 16, showAddr},
+		{"class_flow", 4, showHex},
+		{"length", 2, showNumber},
+		{"next", 1, showNumber},
+		{"hop_limit", 1, showNumber},
+		{"src", 16, showAddr},
+		{"dst", 16, showAddr},
 	}
 }
 
 func tcpColumns() []column {
 	return []column{
-		{"sport", 2, showNumber}, {"dport", 2, showNumber}, {"seq", 4, showNumber}, {"ack", 4, showNumber},
-		{"offset", 1, showDataOffset}, {"flags", 1, showFlags}, {"window", 2, showNumber}, {"checksum", 2, showHex},
+		{"sport", 2, showNumber},
+		{"dport", 2, showNumber},
+		{"seq", 4, showNumber},
+		{"ack", 4, showNumber},
+		{"offset", 1, showDataOffset},
+		{"flags", 1, showFlags},
+		{"window", 2, showNumber},
+		{"checksum", 2, showHex},
 		{"urgent", 2, showNumber},
 	}
 }
