@@ -29,8 +29,8 @@ static __always_inline bool half_open_condemn(struct half_open *client)
 }
 
 /* Deletes a handshake that the caller has condemned. keep_port: it became a flow. */
-static __noinline int half_open_remove(const struct half_open_key *client,
-				       struct half_open *entry, bool keep_port)
+static __noinline int half_open_remove(const struct half_open_key *client, struct half_open *entry,
+				       bool keep_port)
 {
 	struct half_open_key mate = { .pool = client->pool };
 	__be16 port = entry->flow.sport;

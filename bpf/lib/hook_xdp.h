@@ -93,7 +93,7 @@ static __always_inline int hook_csum(ctx_t *ctx, __u32 off, __u32 addr_diff, __u
 
 	if ((void *)(sum + 1) > hook_end(ctx))
 		return -1;
-	total = (__u64)(__u16)~*sum + addr_diff + diff;
+	total = (__u64)(__u16) ~*sum + addr_diff + diff;
 	*sum = ~csum_fold(total);
 	return 0;
 }

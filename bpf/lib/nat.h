@@ -65,8 +65,8 @@ static __noinline int nat_apply(ctx_t *ctx, struct pkt *pkt, const struct flow *
 	__u64 addr_diff, diff;
 	int rc;
 
-	addr_diff = csum_addr(&pkt->key.saddr, &flow->saddr) +
-		    csum_addr(&pkt->key.daddr, &flow->daddr);
+	addr_diff =
+		csum_addr(&pkt->key.saddr, &flow->saddr) + csum_addr(&pkt->key.daddr, &flow->daddr);
 	diff = (__u64)(__u16)~pkt->key.sport + flow->sport + (__u16)~pkt->key.dport + flow->dport;
 	if (flow->state & FLOW_TIMESTAMPS) {
 		rc = timestamp_shift(ctx, pkt, flow, &diff);

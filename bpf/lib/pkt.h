@@ -8,31 +8,30 @@
  */
 #pragma once
 
-#define STOP_PASS 1	/* not ours: leave it to the namespace's stack, untouched */
-#define STOP_FORWARD 2	/* rewritten, may leave */
-#define STOP_PUNT 3	/* XDP: the tc program must finish it; nothing was changed */
-#define STOP_RENEW 4	/* its flow was over and is gone: look at it as a stranger */
-#define STOP_LAST 5	/* the last packet of its handshake: forward, then forget */
+#define STOP_PASS 1    /* not ours: leave it to the namespace's stack, untouched */
+#define STOP_FORWARD 2 /* rewritten, may leave */
+#define STOP_PUNT 3    /* XDP: the tc program must finish it; nothing was changed */
+#define STOP_RENEW 4   /* its flow was over and is gone: look at it as a stranger */
+#define STOP_LAST 5    /* the last packet of its handshake: forward, then forget */
 
 struct pkt {
 	struct flow_key key;
-	__u32 l4;	/* offset of the transport header */
-	__u32 ip_len;	/* IP length, of the whole super-packet */
-	__u32 segs;	/* segments on the wire */
-	__u32 bytes;	/* IP bytes on the wire, all segments */
-	__u32 seg_len;	/* IP length of the largest segment */
-	__u32 now;	/* tick */
+	__u32 l4;      /* offset of the transport header */
+	__u32 ip_len;  /* IP length, of the whole super-packet */
+	__u32 segs;    /* segments on the wire */
+	__u32 bytes;   /* IP bytes on the wire, all segments */
+	__u32 seg_len; /* IP length of the largest segment */
+	__u32 now;     /* tick */
 	__u32 seq;
 	__u32 ack;
-	__u32 end;	/* sequence number after this segment */
-	__u32 ts_off;	/* offset of the timestamp option's TSval; 0 = none */
+	__u32 end; /* sequence number after this segment */
 	__u8 tcp_flags;
-	__u8 tcp_len;	/* TCP header's length */
+	__u8 tcp_len; /* TCP header's length */
 	__u8 ttl;
 	__u8 tos;
 	/* filled by route() */
-	__u32 out;	  /* device */
-	__u32 resolve;	  /* the neighbour is not known yet */
+	__u32 out;     /* device */
+	__u32 resolve; /* the neighbour is not known yet */
 	__u8 dmac[ETH_ALEN];
 	__u8 smac[ETH_ALEN];
 	/* filled by whoever finds the packet worth an answer */

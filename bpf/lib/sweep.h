@@ -108,7 +108,8 @@ static __noinline int sweep_flow(struct sweep_walk *walk, const struct flow_key 
 	return 0;
 }
 
-static __noinline int sweep_half_open(struct sweep_walk *walk, const struct half_open_key *member_key,
+static __noinline int sweep_half_open(struct sweep_walk *walk,
+				      const struct half_open_key *member_key,
 				      struct half_open *member)
 {
 	struct half_open_key key = { .pool = member_key->pool };

@@ -17,8 +17,8 @@
 #define MAX_SLOTS 2048	 /* members and those that still drain, of one pool */
 #define BLOCK 32	 /* members per block of weights, conns and schedule */
 
-#define NAT_PORT_MIN 1024  /* first source port toward a member */
-#define NAT_PORTS 64000	   /* 1024..65023; what is above belongs to the namespace's sockets */
+#define NAT_PORT_MIN 1024 /* first source port toward a member */
+#define NAT_PORTS 64000	  /* 1024..65023; what is above belongs to the namespace's sockets */
 #define NAT_WORDS (NAT_PORTS / 64)
 
 #define HALF_OPEN_FLOWS 32768 /* handshakes in flight on one node, power of two */
@@ -124,10 +124,10 @@ struct vip {
 	__u32 proto;
 	__u32 flags; /* enum vip_flags */
 	__u32 method;
-	__u32 half;	     /* which inner maps of members, schedule, weights belong to it: 0 or 1 */
-	__u32 schedule_len;  /* entries in use; 0 = no usable member */
-	__u32 weight_blocks; /* blocks of weights in use */
-	__u32 hash_seed;     /* of the SOURCE_IP hash */
+	__u32 half; /* which inner maps of members, schedule, weights belong to it: 0 or 1 */
+	__u32 schedule_len;	/* entries in use; 0 = no usable member */
+	__u32 weight_blocks;	/* blocks of weights in use */
+	__u32 hash_seed;	/* of the SOURCE_IP hash */
 	__u32 connection_limit; /* established flows, NO_LIMIT = none */
 	__u32 flow_limit;	/* flows in the table */
 	__u32 idle_sec;
@@ -136,8 +136,8 @@ struct vip {
 	__u32 closing_sec;
 	__u32 rest_sec;	    /* how long a port without timestamps rests after closing */
 	__u32 affinity_sec; /* 0 = no timeout */
-	struct addr snat; /* source address toward members */
-	__u32 generation; /* counts configurations */
+	struct addr snat;   /* source address toward members */
+	__u32 generation;   /* counts configurations */
 	__u8 id[16];
 };
 
@@ -178,10 +178,10 @@ struct health {
 
 /* What one member holds, by slot; only programs write it. */
 struct member_state {
-	__u32 active;	   /* established flows, not closed */
+	__u32 active; /* established flows, not closed */
 	__u32 ports_used;
-	__u32 port_cursor; /* next position to try; grows without end */
-	__u32 sweep_word;  /* next word that the expiry under pressure looks at */
+	__u32 port_cursor;	/* next position to try; grows without end */
+	__u32 sweep_word;	/* next word that the expiry under pressure looks at */
 	__u64 ports[NAT_WORDS]; /* bit = port - NAT_PORT_MIN, set = taken */
 };
 
@@ -203,29 +203,29 @@ struct retired {
 
 /* What one pool holds; only programs write it. */
 struct pool_state {
-	__u64 turn;	 /* ROUND_ROBIN: turns taken */
-	__u32 last_slot; /* LEAST_CONNECTIONS: last choice + 1, where a tie starts */
-	__u32 active;	 /* established flows, not closed */
-	__u32 flows;	 /* flows in the table, closed ones too */
+	__u64 turn;	  /* ROUND_ROBIN: turns taken */
+	__u32 last_slot;  /* LEAST_CONNECTIONS: last choice + 1, where a tie starts */
+	__u32 active;	  /* established flows, not closed */
+	__u32 flows;	  /* flows in the table, closed ones too */
 	__u32 sweep_slot; /* whose ports the expiry under pressure looks at next */
 };
 
 /* One call of the expiry: which ports to look at, and what was found there. */
 struct sweep {
 	__u32 slot;
-	__u32 word;   /* first word of member_state.ports */
-	__u32 words;  /* how many */
-	__u32 flags;  /* enum sweep_flags */
-	__u32 looked; /* out: ports found taken */
+	__u32 word;    /* first word of member_state.ports */
+	__u32 words;   /* how many */
+	__u32 flags;   /* enum sweep_flags */
+	__u32 looked;  /* out: ports found taken */
 	__u32 expired; /* out: flows and handshakes that were ended */
-	__u32 healed;	 /* out: ports taken by nobody */
+	__u32 healed;  /* out: ports taken by nobody */
 	__u32 reserved;
 };
 
 enum sweep_flags {
 	SWEEP_PRESSURE = 1 << 0, /* the short limits: room is wanted */
 	SWEEP_RESET = 1 << 1,	 /* mark live flows FLOW_RESET: the member's drain has ended */
-	SWEEP_FULL = 1 << 2,	 /* closed flows go at once: the alternative is to refuse somebody */
+	SWEEP_FULL = 1 << 2, /* closed flows go at once: the alternative is to refuse somebody */
 };
 
 /* A client's member, by source address. */
@@ -264,7 +264,7 @@ enum drop_reason {
 	DROP_TCP_FLAGS = 13,
 	DROP_NAT_NOMAP = 14,
 	DROP_NO_ENTRY = 15,
-	DROP_BAD_ACK = 16,	 /* ACK of a handshake that the member never offered */
+	DROP_BAD_ACK = 16, /* ACK of a handshake that the member never offered */
 	DROP_CONN_LIMIT = 17,
 	DROP_NO_MEMBER = 18,
 	DROP_NAT_FULL = 19,
@@ -272,7 +272,7 @@ enum drop_reason {
 	DROP_HALF_OPEN_FULL = 21,
 	DROP_NO_ROUTE = 22,
 	DROP_TOO_BIG = 23,
-	DROP_DRAINED = 24, /* flow of a member whose drain has ended */
+	DROP_DRAINED = 24,  /* flow of a member whose drain has ended */
 	DROP_INTERNAL = 25, /* a map that must be there is not: see the daemon's log */
 	DROP_MAX = 26,
 };
