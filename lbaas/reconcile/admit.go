@@ -2,15 +2,19 @@ package reconcile
 
 import (
 	"context"
-	"math"
+	"net"
+	"net/netip"
 
 	"qlbaas/lbaas"
 	"qlbaas/loader"
 )
 
+// maxFlows is the largest table that the node can be asked about.
+const maxFlows = 4194304
+
 // Admit asks the node whether a pool's tables can be paid for. The flows of pools
 // that were admitted but are not deployed yet are counted to this one's, since
-// the node does not know them; their small fixed tables are not, and what that
+// the node does not know of them; their small fixed tables are not, and what that
 // leaves out is refused by Apply.
 func (r *Reconciler) Admit(_ context.Context, poolID string, want lbaas.Sizes, others map[string]lbaas.Sizes) error {
 	flows := uint64(want.Flows)
@@ -19,12 +23,21 @@ func (r *Reconciler) Admit(_ context.Context, poolID string, want lbaas.Sizes, o
 			flows += uint64(sizes.Flows)
 		}
 	}
-	b := loader.Balancer{PoolID: poolID, AdminUp: true}
-	b.VIP.FlowLimit = uint32(min(flows, math.MaxUint32))
-	if want.Affinity {
+	return r.node.Admit(sample(poolID, uint32(min(flows, maxFlows)), want.Affinity))
+}
+
+// sample is a balancer of which only the sizes are meant. Everything else is made
+// up (the addresses are those of documentation), for the node checks it whole.
+func sample(poolID string, flows uint32, affinity bool) loader.Balancer {
+	b := loader.Balancer{PoolID: poolID, AdminUp: true, VIP: loader.VIP{
+		ID: poolID, PortID: poolID, MAC: net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 0, 0}, AdminUp: true,
+		Address: netip.MustParsePrefix("192.0.2.1/24"), Port: 1, Bridge: "none",
+		ConnectionLimit: -1, FlowLimit: flows,
+	}}
+	if affinity {
 		b.VIP.Persistence = loader.SourceIPPersistence
 	}
-	return r.node.Admit(b)
+	return b
 }
 
 func (r *Reconciler) deployed(id string) bool {

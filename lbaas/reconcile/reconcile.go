@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"qlbaas/lbaas"
+	"qlbaas/loader"
 )
 
 // Options of New; zero fields get defaults.
@@ -233,5 +234,5 @@ func (r *Reconciler) attempt(ctx context.Context, id string) (again bool) {
 	}
 	r.counts.failed.Add(1)
 	p.complain(r.log, err)
-	return !errors.Is(err, errUnservable)
+	return !errors.Is(err, errUnservable) && !errors.Is(err, loader.ErrInvalid)
 }

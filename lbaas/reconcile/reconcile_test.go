@@ -174,6 +174,18 @@ func TestUnservableIsNotRepeated(t *testing.T) {
 	})
 }
 
+// TestInvalidIsNotRepeated: neither is what the node calls contradictory.
+func TestInvalidIsNotRepeated(t *testing.T) {
+	run(t, Options{FullEvery: 24 * time.Hour}, func(g *rig) { g.node.refusal = loader.ErrInvalid }, func(t *testing.T, g *rig) {
+		g.state.put(poolConfig(1))
+		g.PoolsChanged(id('a', 1))
+		<-time.After(time.Hour)
+		if got := g.Counts(); got.Failed != 1 {
+			t.Errorf("%d attempts", got.Failed)
+		}
+	})
+}
+
 // TestCountersSurviveTheVIP: they are saved before the deployment is removed, and
 // a half-done removal is ended before the next deployment counts.
 func TestCountersSurviveTheVIP(t *testing.T) {
