@@ -49,12 +49,12 @@ build-all: ## Build for every supported architecture, into bin/<architecture>
 	done
 
 .PHONY: demo
-demo: root build ## Play the tutorial on real packets (KEEP=1 leaves it standing)
-	bin/qlbaas demo $(if $(KEEP),--keep)
+demo: root build ## Play the tutorial on real packets (KEEP=1 leaves it standing, HOOK=xdp…)
+	bin/qlbaas demo $(if $(KEEP),--keep) $(if $(HOOK),--hook $(HOOK))
 
 .PHONY: demo-clean
 demo-clean: root build ## Remove what `make demo KEEP=1` has left
-	bin/qlbaas demo --clean
+	bin/qlbaas demo clean
 
 .PHONY: generate
 generate: clang-version ## Compile the BPF programs and generate their Go bindings
