@@ -1,9 +1,11 @@
 package reconcile
 
 import (
+	"errors"
 	"fmt"
 
 	"qlbaas/healthd"
+	"qlbaas/loader"
 )
 
 // SetUp writes a verdict to the data plane at once, and its record to the store
@@ -14,8 +16,9 @@ func (r *Reconciler) SetUp(v healthd.Verdict) {
 	if p == nil {
 		return
 	}
-	if err := r.setMemberUp(p, v.Member, v.Up); err != nil {
-		// The next look for drift writes it again.
+	if err := r.setMemberUp(p, v.Member, v.Up); err != nil && !errors.Is(err, loader.ErrNotDeployed) {
+		// The next look for drift writes it again; what is not deployed is written
+		// when it is.
 		r.log.Warn("liveness cannot be written", "pool", v.Pool, "member", v.Member, "up", v.Up, "err", err)
 	}
 	p.mu.Lock()

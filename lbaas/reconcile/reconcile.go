@@ -226,6 +226,7 @@ func (r *Reconciler) attempt(ctx context.Context, id string) (again bool) {
 	err := r.reconcile(ctx, p)
 	if err == nil {
 		r.counts.applied.Add(1)
+		r.log.Debug("pool compared and applied", "pool", id)
 		p.settled(r.log)
 		return false
 	}

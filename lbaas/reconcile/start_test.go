@@ -219,11 +219,34 @@ func TestDrift(t *testing.T) {
 		if got := g.Counts().Drifted; got != 1 {
 			t.Errorf("%d drifts", got)
 		}
-		// Everything is compared whole now and then, and not more often.
+	})
+}
+
+// TestFullComparison: every pool is compared whole once a minute, not all at once.
+func TestFullComparison(t *testing.T) {
+	const pools = 7
+	run(t, Options{}, func(g *rig) {
+		for n := range pools {
+			g.state.put(poolConfig(n))
+		}
+	}, func(t *testing.T, g *rig) {
+		<-time.After(5 * time.Minute) // whatever the start has left is over
 		g.node.with(func() { g.node.log = nil })
-		<-time.After(5 * time.Minute)
-		if n := len(g.node.calls()); n < 4 || n > 6 {
-			t.Errorf("%d comparisons in five minutes", n)
+		for range 10 * 30 {
+			before := len(g.node.calls())
+			<-time.After(2 * time.Second)
+			if n := len(g.node.calls()) - before; n > 1 {
+				t.Fatalf("%d comparisons at once", n)
+			}
+		}
+		seen := map[string]int{}
+		for _, call := range g.node.calls() {
+			seen[call]++
+		}
+		for call, n := range seen {
+			if n < 9 || n > 11 || len(seen) != pools {
+				t.Errorf("%d times %s in ten minutes, %d pools seen", n, call, len(seen))
+			}
 		}
 	})
 }

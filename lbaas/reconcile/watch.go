@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 )
@@ -26,9 +27,11 @@ func (r *Reconciler) sweep(ctx context.Context) {
 }
 
 // watch looks for what no event tells: drift on the node, liveness that differs,
-// pools without an owner; and now and then compares everything.
+// pools without an owner; and compares pool after pool whole, all of them once in
+// FullEvery.
 func (r *Reconciler) watch(ctx context.Context) {
-	full := time.Now()
+	share := float64(r.opts.RefreshEvery) / float64(r.opts.FullEvery)
+	turn := 0.0
 	r.every(r.opts.RefreshEvery, func() {
 		drifted, err := r.node.Refresh(ctx)
 		r.note("refresh", err)
@@ -38,11 +41,17 @@ func (r *Reconciler) watch(ctx context.Context) {
 			r.queue.nudge(id)
 		}
 		r.alignAll()
-		all := time.Since(full) >= r.opts.FullEvery
-		if all {
-			full = time.Now()
+		ids, err := r.compare(ctx)
+		r.note("compare", err)
+		// The turn goes on by this round's share of the pools.
+		from := int(turn)
+		turn += share * float64(len(ids))
+		for i := from; i < int(turn) && len(ids) > 0; i++ {
+			r.queue.nudge(ids[i%len(ids)])
 		}
-		r.note("compare", r.compare(ctx, all))
+		if len(ids) > 0 {
+			turn = math.Mod(turn, float64(len(ids)))
+		}
 	})
 }
 
@@ -71,27 +80,27 @@ func (r *Reconciler) alignAll() {
 	}
 }
 
-// compare asks for attempts at pools that one side has and the other has not, and
-// at all pools when all is set.
-func (r *Reconciler) compare(ctx context.Context, all bool) error {
+// compare asks for attempts at pools that one side has and the other has not. It
+// returns the pools of the store.
+func (r *Reconciler) compare(ctx context.Context) ([]string, error) {
 	ids, err := r.state.PoolIDs(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	deployed, err := r.node.Deployed()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.know(ids, nil)
 	for _, id := range r.orphans(ids, deployed) {
 		r.queue.nudge(id)
 	}
 	for _, id := range ids {
-		if all || r.known(id) == nil {
+		if r.known(id) == nil {
 			r.queue.nudge(id)
 		}
 	}
-	return nil
+	return ids, nil
 }
 
 // know remembers that the store has pools, and what was deployed before.
