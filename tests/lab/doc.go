@@ -25,7 +25,7 @@
 //
 //   - It does not import testing and returns errors: the demo command uses it.
 //   - It knows nothing of the product: no maps, no loader, no API. What it knows of
-//     BPF is where to look for pins when a test has failed (Dump).
+//     BPF is what any onlooker can: pins, and the names that maps themselves carry.
 //   - Addresses are literals. A name would start a resolver on some other thread,
 //     and a socket belongs to the namespace of the thread that makes it.
 //   - Everything that is opened is owned by a Host or a Lab and ends with it.

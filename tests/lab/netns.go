@@ -46,6 +46,20 @@ func onThread(ns int, fn func() error) error {
 	return <-result
 }
 
+// Within calls fn as Host.Do does, in a named network namespace that need not be a
+// host of this process.
+func Within(name string, fn func() error) error {
+	if !validName.MatchString(name) {
+		return fmt.Errorf("enter namespace: %q is no valid name", name)
+	}
+	fd, err := unix.Open(filepath.Join(netnsDir, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open namespace %s: %w", name, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return onThread(fd, fn)
+}
+
 // addNamespace makes a network namespace with a name, as `ip netns add` does, and
 // returns a descriptor of it.
 func addNamespace(name string) (fd int, err error) {
@@ -150,6 +164,10 @@ func Remove(name string) error {
 		return fmt.Errorf("open namespace %s: %w", name, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err == nil && fs.Type != unix.NSFS_MAGIC {
+		return removeNamespace(name) // its maker died before the namespace was there
+	}
 	_, killed := killInside(fd)
 	return errors.Join(killed, deleteLinks(fd), removeNamespace(name))
 }
