@@ -1,0 +1,128 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"qlbaas/tests/lab"
+)
+
+// healBound is how soon the agent has mended what somebody else has broken.
+const healBound = 2 * time.Second
+
+// silence is how long a request waits for nobody.
+const silence = time.Second
+
+// detach shows that the program in the kernel carries the traffic, and not the agent.
+func (d *demo) detach(ctx context.Context) error {
+	h, err := d.hold(ctx, "WEB1")
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	d.say("The agent stops.")
+	if err := d.stopAgent(ctx); err != nil {
+		return err
+	}
+	if err := d.mustAlternate(ctx); err != nil {
+		return err
+	}
+	d.saw("traffic does not need the agent")
+
+	d.say("The program is detached, while nobody is there to mend it.")
+	if err := d.detachAll(); err != nil {
+		return err
+	}
+	a := ask(ctx, d.client().HTTPClient(lab.HTTPOptions{}), silence)
+	if !isSilent(a.err) {
+		return fmt.Errorf("a request without the program: answer %q, error %w; want silence", a.who, orNone(a.err))
+	}
+	d.saw("silence: no answer within %s, and no RST that would end what is open", silence)
+
+	d.say("The agent starts again and mends it.")
+	d.tellAgent()
+	if err := d.startAgent(ctx); err != nil {
+		return err
+	}
+	if err := d.mustHeal(ctx, time.Now()); err != nil {
+		return err
+	}
+	if err := h.mustBe(ctx, "WEB1"); err != nil {
+		return err
+	}
+	d.saw("the open connection goes on: WEB1 answers on it")
+
+	d.say("The program is detached under a running agent.")
+	began := time.Now()
+	if err := d.detachAll(); err != nil {
+		return err
+	}
+	if err := d.mustHeal(ctx, began); err != nil {
+		return err
+	}
+	if err := h.mustBe(ctx, "WEB1"); err != nil {
+		return err
+	}
+	return d.mustAlternate(ctx)
+}
+
+// detachAll takes the pool's programs off their hooks: links, or clsact filters where
+// the kernel or the user wants those.
+func (d *demo) detachAll() error {
+	names, err := d.pins("links")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(d.pinDir("links"), name)
+		d.typed("bpftool", "link", "detach", "pinned", path)
+		if err := lab.DetachPin(path); err != nil {
+			return err
+		}
+	}
+	return lab.Within(poolNamespace(d.poolID), d.detachFilters)
+}
+
+// detachFilters deletes the filters of the balancer's device; its thread is in the
+// balancer's namespace.
+func (d *demo) detachFilters() error {
+	device, err := netlink.LinkByName(d.insideDevice())
+	if err != nil {
+		return fmt.Errorf("find device: %w", err)
+	}
+	filters, err := netlink.FilterList(device, netlink.HANDLE_MIN_INGRESS)
+	if err != nil {
+		return fmt.Errorf("list filters: %w", err)
+	}
+	for _, f := range filters {
+		d.typed("ip", "netns", "exec", poolNamespace(d.poolID), "tc", "filter", "del", "dev", d.insideDevice(), "ingress",
+			"prio", fmt.Sprint(f.Attrs().Priority))
+		if err := netlink.FilterDel(f); err != nil {
+			return fmt.Errorf("delete filter: %w", err)
+		}
+	}
+	return nil
+}
+
+// mustHeal asks until somebody answers, and fails after healBound.
+func (d *demo) mustHeal(ctx context.Context, began time.Time) error {
+	client := d.client().HTTPClient(lab.HTTPOptions{})
+	for {
+		a := ask(ctx, client, impatience)
+		switch {
+		case a.err == nil:
+			d.saw("%s after that %s answers", since(began), a.who)
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case a.began.Sub(began) > healBound:
+			return fmt.Errorf("after %s nobody answers yet, bound %s: %w", since(began), healBound, a.err)
+		case !isSilent(a.err):
+			return fmt.Errorf("while the agent mends: %w; want silence", a.err)
+		}
+	}
+}

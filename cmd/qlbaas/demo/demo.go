@@ -1,0 +1,155 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"qlbaas/tests/lab"
+)
+
+// options of a demo.
+type options struct {
+	keep bool
+	hook string
+}
+
+// demo is one performance.
+type demo struct {
+	teller
+	options options
+	place   place
+	exe     string // this program
+	log     *os.File
+
+	lab   *lab.Lab
+	net   *lab.Tutorial
+	webs  map[string]*web // by the member's name
+	agent *lab.Process
+
+	networkID, poolID, vipID, portID, monitorID string
+
+	memberIDs map[string]string // by the member's name
+
+	// completed counts the connections to the VIP whose handshake the client has
+	// seen complete.
+	completed int
+}
+
+// chapter is one part of the story.
+type chapter struct {
+	title string
+	play  func(*demo, context.Context) error
+}
+
+// chapters is the story.
+func chapters() []chapter {
+	return []chapter{
+		{"A network, a subnet, a pool", (*demo).createPool},
+		{"A VIP with SOURCE_IP persistence", (*demo).createVIP},
+		{"Two members", (*demo).createMembers},
+		{"A health monitor", (*demo).createMonitor},
+		{"Requests: a client stays with its member", (*demo).askPersistent},
+		{"No persistence: strictly in turn", (*demo).askInTurn},
+		{"A look inside", (*demo).lookInside},
+		{"A member in trouble", (*demo).troubleMember},
+		{"1,000 requests, 50 changes, two kills", (*demo).changeUnderLoad},
+		{"What carries the traffic", (*demo).detach},
+		{"Everything is deleted", (*demo).deleteAll},
+	}
+}
+
+// overall bounds a whole demo, should ever a bound of a step be missing.
+const overall = 5 * time.Minute
+
+// play performs the story and cleans up after it.
+func play(ctx context.Context, env Env, o options) (err error) {
+	unlock, err := lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// A closed terminal or pipe must not end the process before it has cleaned up.
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, overall)
+	defer cancel()
+	d := &demo{
+		teller: teller{env.Stdout}, options: o, place: newPlace(placeDir),
+		webs: map[string]*web{}, memberIDs: map[string]string{},
+	}
+	if d.exe, err = os.Executable(); err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	found, err := clean(d.place)
+	if err != nil {
+		return err
+	}
+	if found {
+		d.say("What an earlier demo had left standing is removed.")
+	}
+	began := time.Now()
+	// Deferred, so that it happens after a panic, too.
+	ended := errors.New("the demo has broken off")
+	defer func() { err = errors.Join(err, d.end(ended)) }()
+	ended = d.perform(ctx)
+	if ended == nil {
+		d.printf("\nThe story went as told, in %s.\n", since(began))
+	}
+	return ended
+}
+
+// perform builds the world and plays all chapters. What differs from the story is
+// an error that names the chapter.
+func (d *demo) perform(ctx context.Context) error {
+	if err := d.build(ctx); err != nil {
+		return fmt.Errorf("build the demo's network: %w", err)
+	}
+	all := chapters()
+	if d.options.keep {
+		all = all[:len(all)-1] // the last one deletes
+	}
+	for i, c := range all {
+		d.chapter(i+1, c.title)
+		if err := c.play(d, ctx); err != nil {
+			return fmt.Errorf("chapter %d (%s) differs from the story: %w", i+1, c.title, err)
+		}
+	}
+	return nil
+}
+
+// end leaves everything standing or removes it. After a failure it shows first what
+// explains it.
+func (d *demo) end(story error) error {
+	if story != nil {
+		d.tellLog()
+	}
+	defer d.closeLog()
+	if d.options.keep {
+		if d.lab != nil {
+			d.tellKept()
+			return d.lab.Release()
+		}
+		return nil
+	}
+	var errs []error
+	if d.lab != nil {
+		errs = append(errs, d.lab.Close())
+	}
+	_, err := clean(d.place)
+	return errors.Join(append(errs, err)...)
+}
+
+func (d *demo) closeLog() {
+	if d.log != nil {
+		_ = d.log.Close() // written by others
+	}
+}
+
+// since is a duration that a person reads.
+func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
