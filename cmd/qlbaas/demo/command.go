@@ -12,7 +12,7 @@ import (
 
 // Env is what the demo sees of the process.
 type Env struct {
-	Stdout, Stderr io.Writer
+	Stdout io.Writer
 }
 
 // Command returns the command demo.

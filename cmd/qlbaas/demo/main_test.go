@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 
 func command() int {
 	app := cmdline.NewApp("qlbaas", "", os.Stdout, os.Stderr)
-	app.Commands = append(app.Commands, Command(Env{Stdout: os.Stdout, Stderr: os.Stderr}))
+	app.Commands = append(app.Commands, Command(Env{Stdout: os.Stdout}))
 	err := cmdline.Run(context.Background(), app, os.Args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
