@@ -23,11 +23,14 @@ CLANG_MAJOR := 19
 
 C_FILES = $(shell find bpf -name '*.[ch]' -not -path 'bpf/include/*' 2>/dev/null)
 
-# Packages whose tests enter a laboratory need root and the kernel; the others are pure.
+# Packages whose tests need root and the kernel: they enter a laboratory, or load BPF.
+# The others are pure.
+ROOT := qlbaas/tests/lab|^qlbaas/(bpf|loader|tests)[ ]
+
 # To be used as in `packages=$(PURE)`, where a failure to list them is one of the recipe.
 LIST = $(GO) list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
-LAB = $$($(LIST) | grep 'qlbaas/tests/lab' | cut -d' ' -f1)
-PURE = $$($(LIST) | grep -v 'qlbaas/tests/lab' | cut -d' ' -f1)
+LAB = $$($(LIST) | grep -E '$(ROOT)' | cut -d' ' -f1)
+PURE = $$($(LIST) | grep -E -v '$(ROOT)' | cut -d' ' -f1)
 
 DEPS := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev gcc libc6-dev git \
 	bpftool nftables iproute2 curl nginx-light haproxy wrk iperf3 ethtool tcpdump \
