@@ -114,6 +114,10 @@ func (words[A]) readVIP(m *ebpf.Map) (storedVIP, error) {
 	if err := m.Lookup(uint32(0), &v); err != nil {
 		return storedVIP{}, wrap(err, "read vip")
 	}
+	return v.stored(), nil
+}
+
+func (v *vip[A]) stored() storedVIP {
 	stored := storedVIP{
 		VIP: VIP{
 			ID:              fromID(v.Id),
@@ -135,7 +139,7 @@ func (words[A]) readVIP(m *ebpf.Map) (storedVIP, error) {
 	for _, limit := range v.limits(&stored.VIP) {
 		*limit.duration = fromSec(*limit.sec)
 	}
-	return stored, nil
+	return stored
 }
 
 func (words[A]) members(g *Generation, entries uint32) (any, error) {
