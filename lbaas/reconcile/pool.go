@@ -24,7 +24,9 @@ type pool struct {
 	mu sync.Mutex
 	// deployed is true while the node has the pool as far as we know.
 	deployed bool
-	name     string
+	// vip is whose counters the deployment has, empty while that is not known.
+	vip  string
+	name string
 	// members by id, as of the last successful attempt.
 	members map[string]watched
 	// reasons why members are down, by id.
@@ -120,7 +122,15 @@ func (r *Reconciler) deploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig) 
 	if err != nil {
 		return err
 	}
-	if cfg.Pool.Stats.Closed {
+	closed := cfg.Pool.Stats.Closed
+	if !closed && p.hasOther(cfg.VIP.ID) {
+		// One VIP after another within one attempt: the node counts from nothing.
+		if err := r.saveCounters(ctx, p); err != nil {
+			return err
+		}
+		closed = true
+	}
+	if closed {
 		if err := r.reopen(ctx, p); err != nil {
 			return err
 		}
@@ -128,7 +138,7 @@ func (r *Reconciler) deploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig) 
 	if err := r.node.Apply(ctx, b); err != nil {
 		return fmt.Errorf("apply pool %s: %w", p.id, err)
 	}
-	p.deploy(true)
+	p.deploy(cfg.VIP.ID)
 	r.checker.Set(p.id, members)
 	_, err = r.alignHealth(p)
 	return err
@@ -137,8 +147,8 @@ func (r *Reconciler) deploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig) 
 // reopen takes away what a deletion left behind half done, and lets counters
 // count again from nothing.
 func (r *Reconciler) reopen(ctx context.Context, p *pool) error {
-	if err := r.node.Remove(ctx, p.id); err != nil {
-		return fmt.Errorf("remove the former deployment of pool %s: %w", p.id, err)
+	if err := r.remove(ctx, p); err != nil {
+		return err
 	}
 	if err := r.state.OpenStats(ctx, p.id); err != nil {
 		return fmt.Errorf("open counters of pool %s: %w", p.id, err)
@@ -150,18 +160,28 @@ func (r *Reconciler) reopen(ctx context.Context, p *pool) error {
 func (r *Reconciler) undeploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig) error {
 	r.checker.Remove(p.id)
 	if !cfg.Pool.Stats.Closed {
-		last, err := r.node.Stats(p.id)
-		switch {
-		case err == nil:
-			if err := r.state.CloseStats(ctx, p.id, total(last)); err != nil {
-				return fmt.Errorf("save counters of pool %s: %w", p.id, err)
-			}
-		case !errors.Is(err, loader.ErrNotDeployed):
-			// What a user wants gone goes, counted or not.
-			r.log.Warn("counters are lost", "pool", p.id, "err", err)
+		if err := r.saveCounters(ctx, p); err != nil {
+			return err
 		}
 	}
 	return r.remove(ctx, p)
+}
+
+// saveCounters adds the deployment's counters to the pool's base.
+func (r *Reconciler) saveCounters(ctx context.Context, p *pool) error {
+	last, err := r.node.Stats(p.id)
+	switch {
+	case errors.Is(err, loader.ErrNotDeployed):
+		return nil
+	case err != nil:
+		// What a user wants gone goes, counted or not.
+		r.log.Warn("counters are lost", "pool", p.id, "err", err)
+		return nil
+	}
+	if err := r.state.CloseStats(ctx, p.id, total(last)); err != nil {
+		return fmt.Errorf("save counters of pool %s: %w", p.id, err)
+	}
+	return nil
 }
 
 // forget removes a pool that the store does not know.
@@ -180,14 +200,23 @@ func (r *Reconciler) remove(ctx context.Context, p *pool) error {
 	if err := r.node.Remove(ctx, p.id); err != nil {
 		return fmt.Errorf("remove pool %s: %w", p.id, err)
 	}
-	p.deploy(false)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deployed, p.vip = false, ""
 	return nil
 }
 
-func (p *pool) deploy(is bool) {
+// deploy notes that the node has the pool, with this VIP ("" if that is not known).
+func (p *pool) deploy(vip string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.deployed = is
+	p.deployed, p.vip = true, vip
+}
+
+func (p *pool) hasOther(vip string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.vip != "" && p.vip != vip
 }
 
 // complain keeps the reason of a failed attempt and logs it when it is new.

@@ -224,6 +224,32 @@ func TestCountersSurviveTheVIP(t *testing.T) {
 	})
 }
 
+// TestVIPReplaced between two attempts: the node starts to count anew, the pool
+// does not.
+func TestVIPReplaced(t *testing.T) {
+	run(t, Options{}, nothing, func(t *testing.T, g *rig) {
+		a := id('a', 1)
+		g.state.put(poolConfig(1))
+		g.PoolsChanged(a)
+		settle()
+		g.node.with(func() { g.node.stats[a] = loader.Stats{Counters: loader.Counters{BytesIn: 10}} })
+		g.state.change(a, func(c *lbaas.PoolConfig) { c.VIP.ID = id('b', 2) })
+		g.PoolsChanged(a)
+		settle()
+		base := g.state.get(a).Pool.Stats
+		if live, _ := g.node.Stats(a); base.BytesIn != 10 || base.Closed || live.BytesIn != 0 {
+			t.Errorf("base %+v, live %+v", base, live)
+		}
+		// Nothing is closed without need.
+		calls := len(g.node.calls())
+		g.PoolsChanged(a)
+		settle()
+		if now := g.node.calls(); len(now) != calls+1 {
+			t.Errorf("calls %q", now[calls:])
+		}
+	})
+}
+
 // TestMoveOrder: the old pool is left before the new one is applied.
 func TestMoveOrder(t *testing.T) {
 	run(t, Options{}, nothing, func(t *testing.T, g *rig) {

@@ -263,7 +263,7 @@ func TestLostEventAndVanishedDeployment(t *testing.T) {
 
 func TestAdmit(t *testing.T) {
 	g := newRig(Options{})
-	g.pool(id('a', 2)).deploy(true)
+	g.pool(id('a', 2)).deploy("")
 	sizes := map[string]lbaas.Sizes{id('a', 1): {Flows: 1}, id('a', 2): {Flows: 1000}, id('a', 3): {Flows: 50}}
 	if err := g.Admit(t.Context(), id('a', 1), lbaas.Sizes{Flows: 7, Affinity: true}, sizes); err != nil {
 		t.Fatal(err)

@@ -107,7 +107,7 @@ func (r *Reconciler) compare(ctx context.Context) ([]string, error) {
 func (r *Reconciler) know(ids, deployed []string) {
 	for _, id := range deployed {
 		if slices.Contains(ids, id) {
-			r.pool(id).deploy(true)
+			r.pool(id).deploy("")
 		}
 	}
 	r.mu.Lock()
