@@ -194,4 +194,6 @@ var (
 	// ErrUnsupported: the kernel lacks what is needed; the text names it and the
 	// minimum version.
 	ErrUnsupported = errors.New("not supported by this kernel")
+	// ErrLayout: there are pins of another version, whose maps this one cannot read.
+	ErrLayout = errors.New("pins of another layout")
 )

@@ -1,0 +1,328 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"qlbaas/maps"
+)
+
+// errHalfMade says that a pool's maps never were whole: no program can run on them
+// and nobody counts on them.
+var errHalfMade = errors.New("half made")
+
+// adopt opens what is there of a pool that this process did not make. It changes
+// nothing that programs see. The error is errHalfMade for remains that are only
+// worth removing; a pool of which nothing is there is adopted as nothing.
+func (n *Node) adopt(p *pool) error {
+	ns, err := openNamespace(namespaceName(p.id))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoNamespace) {
+		return err
+	}
+	p.setNamespace(ns)
+	found, err := n.findPinned(p)
+	if err == nil && !found.empty() {
+		err = n.takePinned(p, found)
+	}
+	if err != nil {
+		found.close()
+		n.letGo(p)
+		n.budget.release(p.id)
+		return fmt.Errorf("adopt pool: %w", err)
+	}
+	return nil
+}
+
+// remains are a pool's objects as they were found under its pins.
+type remains struct {
+	own      maps.PoolMaps
+	inner    map[string]*ebpf.Map
+	rodata   *ebpf.Map
+	programs *programs
+	links    attachments
+	// repin are maps whose pin was deleted, or is not the programs' map.
+	repin map[string]*ebpf.Map
+}
+
+func (r *remains) empty() bool {
+	return len(r.own.Names()) == 0 && len(r.inner) == 0 && r.rodata == nil && r.programs == nil && r.links.none()
+}
+
+func (r *remains) close() {
+	r.own.Close()
+	closeMaps(r.inner)
+	r.rodata.Close()
+	r.programs.Close()
+	r.links.Close()
+}
+
+// findPinned opens all pins of a pool.
+func (n *Node) findPinned(p *pool) (*remains, error) {
+	found := &remains{inner: map[string]*ebpf.Map{}, repin: map[string]*ebpf.Map{}}
+	if err := p.pins.settle(); err != nil {
+		return found, err
+	}
+	if err := found.openMaps(p.pins); err != nil {
+		return found, err
+	}
+	if err := found.openPrograms(p.pins, n.objects.build); err != nil {
+		return found, err
+	}
+	if err := found.links.open(p.pins); err != nil {
+		return found, err
+	}
+	return found, found.preferUsed(found.runningProgram())
+}
+
+func (r *remains) openMaps(from *pins) error {
+	names, err := from.list(mapPins)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(mapPins, name)
+		m, ok, err := openPin[*ebpf.Map](from, path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !ok:
+		case name == rodataPin:
+			r.rodata = m
+		case r.own.Set(name, m) != nil: // no outer map's name
+			r.inner[name] = m
+		}
+	}
+	return nil
+}
+
+// openPrograms opens the programs of one build: this binary's if they are there.
+func (r *remains) openPrograms(from *pins, build string) error {
+	builds, err := from.list(programPins)
+	if err != nil || len(builds) == 0 {
+		return err
+	}
+	chosen := builds[0]
+	for _, b := range builds {
+		if b == build {
+			chosen = b
+		}
+	}
+	r.programs = &programs{build: chosen}
+	for name, to := range r.programs.named() {
+		path := filepath.Join(programPins, chosen, name)
+		if *to, _, err = openPin[*ebpf.Program](from, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runningProgram is the one that handles packets, or the next best: a pinned one.
+// The caller must close it.
+func (r *remains) runningProgram() *ebpf.Program {
+	for _, l := range []link.Link{r.links.tcx, r.links.xdp} {
+		if l == nil {
+			continue
+		}
+		info, err := l.Info()
+		if err != nil {
+			continue
+		}
+		if program, err := ebpf.NewProgramFromID(info.Program); err == nil {
+			return program
+		}
+	}
+	if r.programs == nil || r.programs.tc == nil {
+		return nil
+	}
+	program, err := r.programs.tc.Clone()
+	if err != nil {
+		return nil
+	}
+	return program
+}
+
+// preferUsed replaces maps that are missing among the pins, or that are not the
+// ones that the program works on.
+func (r *remains) preferUsed(program *ebpf.Program) error {
+	if program == nil {
+		return nil
+	}
+	defer program.Close()
+	used, err := mapsOf(program)
+	if err != nil {
+		return err
+	}
+	defer closeMaps(used)
+	pinned := r.own.Names()
+	if r.rodata != nil {
+		pinned[constants] = r.rodata
+	}
+	for name, m := range used {
+		if same, err := sameMap(pinned[name], m); err != nil || same {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		twin, err := m.Clone()
+		if err != nil {
+			return fmt.Errorf("keep map %s of program: %w", name, err)
+		}
+		if !r.replace(name, twin) {
+			twin.Close() // one of the node's
+		}
+	}
+	return nil
+}
+
+func (r *remains) replace(name string, m *ebpf.Map) bool {
+	if name == constants {
+		r.rodata.Close()
+		r.rodata, r.repin[rodataPin] = m, m
+		return true
+	}
+	old := r.own.Names()[name]
+	if r.own.Set(name, m) != nil {
+		return false
+	}
+	old.Close()
+	r.repin[name] = m
+	return true
+}
+
+func sameMap(a, b *ebpf.Map) (bool, error) {
+	if a == nil || b == nil {
+		return false, nil
+	}
+	first, err := mapID(a)
+	if err != nil {
+		return false, err
+	}
+	second, err := mapID(b)
+	return first == second, err
+}
+
+// takePinned makes the remains the pool's, and mends the pins.
+func (n *Node) takePinned(p *pool, found *remains) error {
+	view, err := maps.NewPool(n.objects.tc, found.own)
+	if errors.Is(err, maps.ErrInvalid) {
+		return fmt.Errorf("%w: %w", errHalfMade, err)
+	}
+	if err != nil {
+		return err
+	}
+	found.own = maps.PoolMaps{} // the view's now
+	err = n.takeView(p, view, found)
+	if err != nil {
+		view.Close()
+		return err
+	}
+	p.attached = found.links
+	found.links = attachments{}
+	p.complete = true
+	return nil
+}
+
+func (n *Node) takeView(p *pool, view *maps.Pool, found *remains) error {
+	inner := found.inner
+	found.inner = nil
+	adoption, err := view.Adopt(inner)
+	if err != nil {
+		return err
+	}
+	active, err := view.Generation()
+	if errors.Is(err, maps.ErrNotFound) {
+		return fmt.Errorf("%w: no generation was written", errHalfMade)
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.repin(found.repin, adoption); err != nil {
+		return err
+	}
+	members, err := recoverMembers(view, active)
+	if err != nil {
+		return err
+	}
+	ps, err := n.recoverPrograms(p, found)
+	if err != nil {
+		return err
+	}
+	if err := n.budget.adopt(p.id, limitsOf(view, active)); err != nil {
+		return err
+	}
+	p.build.Lock()
+	p.publish(members, active)
+	p.build.Unlock()
+	p.data.Lock()
+	defer p.data.Unlock()
+	p.view, p.programs = view, ps
+	return nil
+}
+
+// repin mends the pins of maps.
+func (p *pool) repin(outer map[string]*ebpf.Map, inner maps.Adoption) error {
+	for _, name := range inner.Stale {
+		if err := p.pins.drop(filepath.Join(mapPins, name)); err != nil {
+			return err
+		}
+	}
+	for name, m := range outer {
+		if err := p.pins.put(filepath.Join(mapPins, name), m); err != nil {
+			return err
+		}
+	}
+	return p.pinInner(inner.Repin)
+}
+
+// recoverPrograms returns the pinned programs if they are whole, else none: then
+// the next Apply loads them anew, under the same number.
+func (n *Node) recoverPrograms(p *pool, found *remains) (*programs, error) {
+	if found.rodata == nil {
+		return nil, nil
+	}
+	number, err := n.objects.readNumber(found.rodata)
+	if err != nil {
+		return nil, err
+	}
+	p.number = number
+	ps := found.programs
+	if ps == nil || ps.tc == nil || ps.sweep == nil {
+		return nil, nil
+	}
+	ps.constants = found.rodata
+	found.programs, found.rodata = nil, nil
+	return ps, nil
+}
+
+// letGo closes whatever is open of a pool; the kernel keeps what is pinned. The
+// operation lock is held.
+func (n *Node) letGo(p *pool) {
+	p.quiet()
+	p.build.Lock()
+	defer p.build.Unlock()
+	p.wanted = nil
+	p.publish(nil, maps.Generation{})
+	p.data.Lock()
+	view, ps, ns := p.view, p.programs, p.ns
+	p.view, p.programs, p.ns = nil, nil, nil
+	p.data.Unlock()
+	if view != nil {
+		view.Close()
+	}
+	ps.Close()
+	p.attached.Close()
+	p.attached = attachments{}
+	if ns != nil {
+		ns.Close()
+	}
+	p.pins.forget()
+	p.complete, p.number = false, 0
+}

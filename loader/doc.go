@@ -1,0 +1,74 @@
+// Package loader makes balancers real on this machine: it owns the pools' network
+// namespaces, devices, guards and routes, loads and attaches the programs of package
+// bpf, and fills their maps through package maps. A [Node] is told what a pool shall
+// look like ([Node.Apply]) and compares, repairs, or removes.
+//
+// It may touch what is named after its pools, the state directory and the bpffs it
+// was given, and nothing else of the machine. It knows no HTTP, no storage and no
+// monitors; liveness comes in by [Node.SetMemberUp].
+//
+// # A deployed pool
+//
+//	bridge ── tap<port> ┄┄ veth ┄┄ ns-<port>   in namespace qlbaas-<pool id>
+//	                                 │ tc_lb at ingress (with XDP: xdp_lb before it)
+//	                                 │ nft table inet qlbaas: the guard
+//	                                 └ the VIP, the subnet's route, the default route
+//
+//	<bpffs>/pools/<pool id>/v<layout>/maps/<map>, maps/<inner map>_<index>, maps/rodata
+//	                                 /programs/<build>/{tc_lb,sweep_ports,xdp_lb,xdp_pass}
+//	                                 /links/{tcx,xdp,xdp_peer}
+//	<bpffs>/node/v<layout>/maps/half_open…   what the pools of a node share
+//	<state-dir>/pools/<pool id>/config.json  for readers, never read back
+//
+// # The data plane does not need the daemon
+//
+// All of it is kernel objects. A daemon that starts adopts what its predecessor has
+// left, however that ended: maps, slots, serials, liveness, counters and draining
+// members are read back from the pins, links stay attached, not a packet is lost.
+// Programs of another build are replaced in place by link update. There is no state
+// file of our own that could contradict the kernel.
+//
+// What is not kept over a restart is when a drain has begun: the drain timeout of a
+// member that was removed before counts anew.
+//
+// # Compare and repair
+//
+// One function, ensureAll, compares a pool with what is wanted and mends what
+// differs. Before every single change it calls [Node.step]. That one place is where a
+// cancelled operation stops, where tests inject a failure or a crash at every step
+// there is, and where a dry run ends: Refresh is ensureAll with a context that
+// allows no change. So what Refresh reports is exactly what Apply would do.
+//
+// # Order
+//
+// At no moment may the stack answer for the VIP: its RST would end the connections
+// of every client. Hence guard, then programs, then address; and removal begins
+// with the device. The guard stays in force while a program is missing: then clients
+// hear nothing, and retransmit. A hook is changed by attaching at the new place before
+// detaching at the old one.
+//
+// # Decisions
+//
+// Names are not identities. A namespace is known by its open file: when an operator
+// deletes its name, the namespace gets the name back, with every connection in it. A
+// device is known by who its peer is, a program's attachment by asking the kernel who
+// is attached, never by the pin being there.
+//
+// The order of locks is operation, build, data (pool.go). A verdict takes the last
+// one only, and for reading: it reaches the maps while an Apply is at work.
+//
+// A pool's number, under which the node's table of handshakes knows it, is random,
+// and is kept in the pinned constants of its programs. A member's serial is at least
+// the time in seconds when it got its slot. Both must not come back soon after their
+// owner has gone, and neither has a place of its own where it could be remembered.
+//
+// A build is a digest of programs and constants. The kernel's tag leaves the
+// constants out.
+//
+// Neighbours are "managed" by the kernel (neigh.go): it probes members and gateway
+// without the daemon. Programs forward past the stack, which therefore never learns
+// that a neighbour answers, or no longer does.
+//
+// The default limit of open files must be raised for many pools: each holds some 30
+// descriptors, and two per member. (LimitNOFILE; Go raises the soft limit itself.)
+package loader

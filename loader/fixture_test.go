@@ -1,0 +1,148 @@
+package loader
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+const bridgeName = "br-test"
+
+// world is where one test deploys its pools: own pins, own directories, a bridge. At
+// its end nothing of any pool may be left, unless the test said so.
+type world struct {
+	*testing.T
+	opts Options
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	dir := t.TempDir()
+	w := &world{T: t, opts: Options{
+		BPFFS:    filepath.Join(systemBPFFS, fmt.Sprintf("t%x", randomBytes(t, 4))),
+		RunDir:   filepath.Join(dir, "run"),
+		StateDir: filepath.Join(dir, "state"),
+		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}}
+	bridge := netlink.NewLinkAttrs()
+	bridge.Name = bridgeName
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: bridge}); err != nil {
+		t.Fatal(err)
+	}
+	up, err := netlink.LinkByName(bridgeName)
+	if err == nil {
+		err = netlink.LinkSetUp(up)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := netlink.LinkDel(up); err != nil {
+			t.Error(err)
+		}
+		os.RemoveAll(w.opts.BPFFS)
+	})
+	return w
+}
+
+func randomBytes(t testing.TB, n int) []byte {
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func newUUID(t testing.TB) string {
+	b := randomBytes(t, 16)
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// open opens a node that is closed at the end of the test.
+func (w *world) open() *Node {
+	w.Helper()
+	n, err := Open(w.Context(), w.opts)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			w.Error(err)
+		}
+	})
+	return n
+}
+
+// balancer is a pool with two members, wanted whole.
+func (w *world) balancer() Balancer {
+	mac := append(net.HardwareAddr{0xfa, 0x16, 0x3e}, randomBytes(w, 3)...)
+	return Balancer{
+		PoolID: newUUID(w), AdminUp: true,
+		VIP: VIP{
+			ID: newUUID(w), PortID: newUUID(w), MAC: mac, AdminUp: true,
+			Address: netip.MustParsePrefix("172.16.100.11/24"), Gateway: netip.MustParseAddr("172.16.100.1"),
+			Port: 80, Bridge: bridgeName, ConnectionLimit: -1,
+		},
+		Members: []Member{
+			{ID: newUUID(w), Address: netip.MustParseAddrPort("172.16.100.9:80"), Weight: 1, AdminUp: true},
+			{ID: newUUID(w), Address: netip.MustParseAddrPort("172.16.100.10:80"), Weight: 1, AdminUp: true},
+		},
+	}
+}
+
+func (w *world) apply(n *Node, b Balancer) {
+	w.Helper()
+	if err := n.Apply(w.Context(), b); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) remove(n *Node, b Balancer) {
+	w.Helper()
+	if err := n.Remove(w.Context(), b.PoolID); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// leftovers lists everything of pools that is in sight: names of namespaces, devices,
+// pins, state directories, accounts of handshakes.
+func (w *world) leftovers() []string {
+	w.Helper()
+	var found []string
+	for _, pattern := range []string{
+		filepath.Join(namespaceDir, namespacePrefix+"*"),
+		filepath.Join(w.opts.BPFFS, "pools", "*"),
+		filepath.Join(w.opts.StateDir, "pools", "*"),
+	} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			w.Fatal(err)
+		}
+		found = append(found, paths...)
+	}
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, l := range links {
+		if name := l.Attrs().Name; strings.HasPrefix(name, outsidePrefix) || l.Type() == "veth" {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+func (w *world) wantNothingLeft() {
+	w.Helper()
+	if found := w.leftovers(); len(found) > 0 {
+		w.Errorf("left over: %q", found)
+	}
+}

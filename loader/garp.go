@@ -1,0 +1,94 @@
+package loader
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// announcements is how often a VIP is announced: a bridge or a host may miss one
+// while it is still getting to know the port.
+const announcements = 3
+
+// announcePause is the time between two announcements.
+const announcePause = 500 * time.Millisecond
+
+// broadcastMAC addresses every host of a network.
+var broadcastMAC = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+// gratuitousARP is the frame that tells a network who has an address now: an ARP
+// request for it by its owner (RFC 5227, "ARP Announcement"). Hosts that know the
+// address take the MAC from it, bridges the port.
+func gratuitousARP(mac net.HardwareAddr, addr netip.Addr) []byte {
+	ip := addr.As4()
+	f := make([]byte, 0, 42)
+	f = append(f, broadcastMAC...)
+	f = append(f, mac...)
+	f = binary.BigEndian.AppendUint16(f, unix.ETH_P_ARP)
+	f = binary.BigEndian.AppendUint16(f, unix.ARPHRD_ETHER)
+	f = binary.BigEndian.AppendUint16(f, unix.ETH_P_IP)
+	f = append(f, 6, 4)                     // bytes of a MAC and of an address
+	f = binary.BigEndian.AppendUint16(f, 1) // request
+	f = append(f, mac...)
+	f = append(f, ip[:]...)
+	f = append(f, 0, 0, 0, 0, 0, 0) // the MAC asked for
+	return append(f, ip[:]...)
+}
+
+// announce sends the first announcement now and the others in the background,
+// until there are enough or the pool has changed.
+func (n *Node) announce(ctx context.Context, p *pool, b *Balancer, device int) error {
+	socket, err := p.ns.socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	if err != nil {
+		return fmt.Errorf("announce %s: %w", b.VIP.Address.Addr(), err)
+	}
+	frame := gratuitousARP(b.VIP.MAC, b.VIP.Address.Addr())
+	to := &unix.SockaddrLinklayer{Ifindex: device}
+	if err := n.step(ctx, "announce"); err != nil {
+		unix.Close(socket)
+		return err
+	}
+	if err := unix.Sendto(socket, frame, 0, to); err != nil {
+		unix.Close(socket)
+		return fmt.Errorf("announce %s: %w", b.VIP.Address.Addr(), err)
+	}
+	p.quiet() // what an earlier call still announces
+	background, quiet := context.WithCancel(n.background)
+	p.quiet = quiet
+	started := n.spawn(func() {
+		defer unix.Close(socket)
+		pause := time.NewTicker(announcePause)
+		defer pause.Stop()
+		for range announcements - 1 {
+			select {
+			case <-background.Done():
+				return
+			case <-pause.C:
+			}
+			if err := unix.Sendto(socket, frame, 0, to); err != nil {
+				return // the device is gone or down; coming up announces again
+			}
+		}
+	})
+	if !started {
+		unix.Close(socket)
+	}
+	return nil
+}
+
+// socket opens a non-blocking socket that belongs to the namespace.
+func (ns *namespace) socket(domain, typ, proto int) (fd int, err error) {
+	err = ns.do(func() error {
+		fd, err = unix.Socket(domain, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
+		return err
+	})
+	if err != nil {
+		return -1, fmt.Errorf("open socket in %s: %w", ns.name, err)
+	}
+	return fd, nil
+}

@@ -1,0 +1,199 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"qlbaas/maps"
+)
+
+// The guard makes a missing program mean silence. Without it the stack would answer
+// for the VIP, and a RST from it ends the connections of every client within one
+// round trip; with it they retransmit until the program is back.
+//
+//	table inet qlbaas {
+//		chain input {
+//			type filter hook input priority filter; policy accept;
+//			ip daddr VIP tcp dport LISTENER counter drop
+//			ip daddr VIP udp dport LISTENER counter drop
+//			ip daddr VIP tcp dport 1024-65023 counter drop
+//			ip daddr VIP udp dport 1024-65023 counter drop
+//		}
+//		chain forward {
+//			type filter hook forward priority filter; policy drop;
+//		}
+//	}
+//
+// The sockets of the namespace itself take their ports above that range, so their
+// answers pass. What the programs redirect crosses neither hook.
+const guardTable = "qlbaas"
+
+// natPortMin and natPortMax bound the ports that members answer to.
+const (
+	natPortMin = 1024
+	natPortMax = natPortMin + maps.NATPorts - 1
+)
+
+// guard is the wanted ruleset: chains in order, and the rules of each.
+type guard struct {
+	table  *nftables.Table
+	chains []guardChain
+}
+
+type guardChain struct {
+	*nftables.Chain
+	rules [][]expr.Any
+}
+
+// newGuard describes the guard of a listener.
+func newGuard(vip netip.Addr, listener uint16) guard {
+	table := &nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet}
+	accept, drop := nftables.ChainPolicyAccept, nftables.ChainPolicyDrop
+	input := &nftables.Chain{
+		Name: "input", Table: table, Type: nftables.ChainTypeFilter, Policy: &accept,
+		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
+	}
+	forward := &nftables.Chain{
+		Name: "forward", Table: table, Type: nftables.ChainTypeFilter, Policy: &drop,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+	}
+	var rules [][]expr.Any
+	for _, ports := range [][2]uint16{{listener, listener}, {natPortMin, natPortMax}} {
+		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			rules = append(rules, dropRule(vip, proto, ports))
+		}
+	}
+	return guard{table: table, chains: []guardChain{{Chain: input, rules: rules}, {Chain: forward}}}
+}
+
+// dropRule drops what is for the VIP and one of the ports.
+func dropRule(vip netip.Addr, proto byte, ports [2]uint16) []expr.Any {
+	const destination, addressAt, portAt = 1, 16, 2
+	ip := vip.As4()
+	rule := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: destination},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: []byte{unix.NFPROTO_IPV4}},
+		&expr.Payload{DestRegister: destination, Base: expr.PayloadBaseNetworkHeader, Offset: addressAt, Len: uint32(len(ip))},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: ip[:]},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: destination},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: []byte{proto}},
+		&expr.Payload{DestRegister: destination, Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},
+	}
+	low, high := binaryutil.BigEndian.PutUint16(ports[0]), binaryutil.BigEndian.PutUint16(ports[1])
+	if ports[0] == ports[1] {
+		rule = append(rule, &expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: low})
+	} else {
+		rule = append(rule,
+			&expr.Cmp{Op: expr.CmpOpGte, Register: destination, Data: low},
+			&expr.Cmp{Op: expr.CmpOpLte, Register: destination, Data: high})
+	}
+	return append(rule, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+}
+
+// ensureGuard puts the guard in place, as one transaction: at no moment is a part
+// of it there, or an old one gone and the new one not there yet.
+func (n *Node) ensureGuard(ctx context.Context, p *pool, b *Balancer) error {
+	return p.ns.do(func() error {
+		nft, err := nftables.New(nftables.AsLasting())
+		if err != nil {
+			return fmt.Errorf("open nftables: %w", err)
+		}
+		defer nft.CloseLasting()
+		wanted := newGuard(b.VIP.Address.Addr(), b.VIP.Port)
+		same, err := wanted.stands(nft)
+		if err != nil || same {
+			return err
+		}
+		if err := n.step(ctx, "set guard"); err != nil {
+			return err
+		}
+		return wanted.install(nft)
+	})
+}
+
+// install replaces the table.
+func (g guard) install(nft *nftables.Conn) error {
+	nft.AddTable(g.table) // so that the deletion finds one
+	nft.DelTable(g.table)
+	nft.AddTable(g.table)
+	for _, chain := range g.chains {
+		nft.AddChain(chain.Chain)
+		for _, rule := range chain.rules {
+			nft.AddRule(&nftables.Rule{Table: g.table, Chain: chain.Chain, Exprs: rule})
+		}
+	}
+	if err := nft.Flush(); err != nil {
+		return fmt.Errorf("set guard: %w", err)
+	}
+	return nil
+}
+
+// stands tells whether the kernel has this guard and nothing else in its table.
+func (g guard) stands(nft *nftables.Conn) (bool, error) {
+	all, err := dump(func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(g.table.Family) })
+	if err != nil {
+		return false, fmt.Errorf("list chains of guard: %w", err)
+	}
+	found := map[string]*nftables.Chain{}
+	for _, chain := range all {
+		if chain.Table.Name == g.table.Name {
+			found[chain.Name] = chain
+		}
+	}
+	if len(found) != len(g.chains) {
+		return false, nil
+	}
+	for _, chain := range g.chains {
+		other := found[chain.Name]
+		if other == nil || !sameHook(chain.Chain, other) {
+			return false, nil
+		}
+		if same, err := chain.rulesStand(nft); err != nil || !same {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func sameHook(a, b *nftables.Chain) bool {
+	return a.Type == b.Type && reflect.DeepEqual(a.Hooknum, b.Hooknum) &&
+		reflect.DeepEqual(a.Priority, b.Priority) && reflect.DeepEqual(a.Policy, b.Policy)
+}
+
+func (c guardChain) rulesStand(nft *nftables.Conn) (bool, error) {
+	rules, err := dump(func() ([]*nftables.Rule, error) { return nft.GetRules(c.Table, c.Chain) })
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("list rules of guard: %w", err)
+	}
+	if len(rules) != len(c.rules) {
+		return false, nil
+	}
+	for i, rule := range rules {
+		if !reflect.DeepEqual(withoutCounts(rule.Exprs), withoutCounts(c.rules[i])) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// withoutCounts leaves out what the kernel changes in a rule by itself.
+func withoutCounts(rule []expr.Any) []expr.Any {
+	var rest []expr.Any
+	for _, e := range rule {
+		if _, counts := e.(*expr.Counter); !counts {
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}

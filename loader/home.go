@@ -1,0 +1,190 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+
+	"qlbaas/maps"
+)
+
+// ensureHome makes sure that there is a bpffs for the pins and that it is locked. It
+// is called again and again: an unmounted bpffs takes its pins along, and then the
+// open maps and links are all there is to make new ones from.
+func (n *Node) ensureHome() error {
+	n.home.Lock()
+	defer n.home.Unlock()
+	if n.home.lock != nil && n.home.lock.covers(n.opts.BPFFS) {
+		return nil
+	}
+	if err := ensureBPFFS(n.opts.BPFFS); err != nil {
+		return err
+	}
+	lock, err := lockDir(n.opts.BPFFS)
+	if err != nil {
+		return err
+	}
+	if n.home.lock != nil {
+		n.log.Warn("the bpffs was unmounted; pins are made again", "bpffs", n.opts.BPFFS)
+		n.home.lock.Close()
+	}
+	n.home.lock = lock
+	return nil
+}
+
+// pinnedPools lists the pools that have a directory of pins, of whatever layout.
+func pinnedPools(bpffs string) ([]string, error) {
+	entries, err := os.ReadDir(poolsDir(bpffs))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list pinned pools: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if isUUID(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// checkLayouts refuses to work beside pins of another layout: whoever made them is
+// another version, and its programs and ours would count handshakes twice.
+func (n *Node) checkLayouts() error {
+	ids, err := pinnedPools(n.opts.BPFFS)
+	if err != nil {
+		return err
+	}
+	roots := []string{nodeRoot(n.opts.BPFFS)}
+	for _, id := range ids {
+		roots = append(roots, poolRoot(n.opts.BPFFS, id))
+	}
+	for _, root := range roots {
+		entries, err := os.ReadDir(root)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("list layouts: %w", err)
+		}
+		for _, e := range entries {
+			if e.Name() != layoutName(maps.Layout) && isLayoutName(e.Name()) {
+				return fmt.Errorf("%s: %w (this one is v%d)", filepath.Join(root, e.Name()), ErrLayout, maps.Layout)
+			}
+		}
+	}
+	return nil
+}
+
+func isLayoutName(name string) bool {
+	version, ok := strings.CutPrefix(name, "v")
+	_, err := strconv.ParseUint(version, 10, 32)
+	return ok && err == nil
+}
+
+// openShared opens the maps that all pools of the node share, from their pins, from
+// the programs that use them, or new.
+func (n *Node) openShared() error {
+	n.sharedPins = newPins(nodePins(n.opts.BPFFS))
+	if err := n.sharedPins.settle(); err != nil {
+		return err
+	}
+	var own maps.NodeMaps
+	err := n.findShared(&own)
+	if err == nil {
+		n.shared, err = maps.NewNode(own)
+	}
+	if err != nil {
+		own.Close()
+		return fmt.Errorf("open shared maps: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) findShared(own *maps.NodeMaps) error {
+	var missing []string
+	for _, name := range maps.NodeMapNames() {
+		m, found, err := openPin[*ebpf.Map](n.sharedPins, filepath.Join(mapPins, name))
+		if err != nil {
+			return err
+		}
+		if !found {
+			missing = append(missing, name)
+			continue
+		}
+		if err := own.Set(name, m); err != nil {
+			return err
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	others, err := n.sharedInUse()
+	if err != nil {
+		return err
+	}
+	if len(others) == 0 {
+		fresh, err := n.objects.makeNodeMaps()
+		if err != nil {
+			return err
+		}
+		others = fresh.Names()
+	}
+	defer closeMaps(others)
+	for _, name := range missing {
+		m := others[name]
+		delete(others, name)
+		if err := own.Set(name, m); err != nil {
+			return err
+		}
+		if err := n.sharedPins.put(filepath.Join(mapPins, name), m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sharedInUse finds the node's maps by a pool's programs that use them: when pins
+// were deleted while no daemon ran, new maps would part the old pools from new ones.
+func (n *Node) sharedInUse() (map[string]*ebpf.Map, error) {
+	ids, err := pinnedPools(n.opts.BPFFS)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		var found remains
+		from := newPins(poolPins(n.opts.BPFFS, id))
+		err := errors.Join(found.openPrograms(from, n.objects.build), found.links.open(from))
+		program := found.runningProgram()
+		found.close()
+		if err != nil || program == nil {
+			continue // the pool's own adoption will say what is wrong
+		}
+		used, err := mapsOf(program)
+		program.Close()
+		if err != nil {
+			return nil, err
+		}
+		shared := map[string]*ebpf.Map{}
+		for _, name := range maps.NodeMapNames() {
+			if used[name] != nil {
+				shared[name] = used[name]
+				delete(used, name)
+			}
+		}
+		closeMaps(used)
+		if len(shared) == len(maps.NodeMapNames()) {
+			return shared, nil
+		}
+		closeMaps(shared)
+	}
+	return nil, nil
+}

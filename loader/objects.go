@@ -1,0 +1,235 @@
+package loader
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	stdmaps "maps"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+
+	"qlbaas/bpf"
+	"qlbaas/maps"
+)
+
+// Names of programs, constants and maps in the compiled objects.
+const (
+	programTC      = "tc_lb"
+	programSweep   = "sweep_ports"
+	programXDP     = "xdp_lb"
+	programPass    = "xdp_pass"
+	constants      = ".rodata"
+	numberVariable = "pool_number"
+	buildDigits    = 12
+)
+
+// objects are the compiled programs and maps that this binary carries.
+type objects struct {
+	tc, xdp *ebpf.CollectionSpec
+	// build tells programs of this binary from those that another version has
+	// loaded. The kernel's tag would not do: it leaves out the constants.
+	build string
+}
+
+func readObjects() (objects, error) {
+	tc, err := bpf.LoadLb4()
+	if err != nil {
+		return objects{}, fmt.Errorf("read embedded programs: %w", err)
+	}
+	xdp, err := bpf.LoadXdpLb4()
+	if err != nil {
+		return objects{}, fmt.Errorf("read embedded programs: %w", err)
+	}
+	digest := sha256.New()
+	writeIdentity(digest, tc)
+	writeIdentity(digest, xdp)
+	return objects{tc: tc, xdp: xdp, build: hex.EncodeToString(digest.Sum(nil))[:buildDigits]}, nil
+}
+
+// writeIdentity writes all that makes a program do what it does.
+func writeIdentity(digest hash.Hash, spec *ebpf.CollectionSpec) {
+	for _, name := range slices.Sorted(stdmaps.Keys(spec.Programs)) {
+		fmt.Fprintf(digest, "%s\n%+v\n", name, spec.Programs[name].Instructions)
+	}
+	for _, name := range slices.Sorted(stdmaps.Keys(spec.Variables)) {
+		fmt.Fprintf(digest, "%s %x\n", name, spec.Variables[name].Value)
+	}
+	if rodata := spec.Maps[constants]; rodata != nil {
+		fmt.Fprintf(digest, "%v\n", rodata.Contents)
+	}
+}
+
+// makePoolMaps makes a pool's empty maps.
+func (o *objects) makePoolMaps(flowLimit uint32) (m maps.PoolMaps, err error) {
+	spec := o.tc.Copy()
+	spec.Maps["flows"].MaxEntries = maps.FlowEntries(flowLimit)
+	if err := spec.LoadAndAssign(&m, nil); err != nil {
+		return m, fmt.Errorf("make maps: %w", err)
+	}
+	return m, nil
+}
+
+// makeNodeMaps makes the empty maps that all pools share.
+func (o *objects) makeNodeMaps() (m maps.NodeMaps, err error) {
+	if err := o.tc.Copy().LoadAndAssign(&m, nil); err != nil {
+		return m, fmt.Errorf("make maps: %w", err)
+	}
+	return m, nil
+}
+
+// programs are one pool's, loaded. The XDP pair is there only where it is attached.
+type programs struct {
+	build     string
+	tc, sweep *ebpf.Program
+	xdp, pass *ebpf.Program
+	constants *ebpf.Map
+}
+
+// Close lets go of the programs; what is attached or pinned lives on.
+func (ps *programs) Close() error {
+	if ps == nil {
+		return nil
+	}
+	return errors.Join(ps.tc.Close(), ps.sweep.Close(), ps.xdp.Close(), ps.pass.Close(), ps.constants.Close())
+}
+
+// named are the programs that are pinned, by name.
+func (ps *programs) named() map[string]**ebpf.Program {
+	return map[string]**ebpf.Program{
+		programTC: &ps.tc, programSweep: &ps.sweep, programXDP: &ps.xdp, programPass: &ps.pass,
+	}
+}
+
+// loadPrograms loads the programs of a pool on its maps.
+func (n *Node) loadPrograms(number uint32, own maps.PoolMaps, withXDP bool) (_ *programs, err error) {
+	shared := n.shared.Maps()
+	use := shared.Names()
+	for name, m := range own.Names() {
+		use[name] = m
+	}
+	ps := &programs{build: n.objects.build}
+	defer func() {
+		if err != nil {
+			ps.Close()
+		}
+	}()
+	var tc struct {
+		TC        *ebpf.Program `ebpf:"tc_lb"`
+		Sweep     *ebpf.Program `ebpf:"sweep_ports"`
+		Constants *ebpf.Map     `ebpf:".rodata"`
+	}
+	if err := load(n.objects.tc, number, use, &tc); err != nil {
+		return nil, err
+	}
+	ps.tc, ps.sweep, ps.constants = tc.TC, tc.Sweep, tc.Constants
+	if !withXDP {
+		return ps, nil
+	}
+	var xdp struct {
+		XDP  *ebpf.Program `ebpf:"xdp_lb"`
+		Pass *ebpf.Program `ebpf:"xdp_pass"`
+	}
+	if err := load(n.objects.xdp, number, use, &xdp); err != nil {
+		return nil, err
+	}
+	ps.xdp, ps.pass = xdp.XDP, xdp.Pass
+	return ps, nil
+}
+
+// load loads what the fields of to name, on maps that are there already.
+func load(compiled *ebpf.CollectionSpec, number uint32, use map[string]*ebpf.Map, to any) error {
+	spec := compiled.Copy()
+	spec.Maps["flows"].MaxEntries = use["flows"].MaxEntries()
+	if err := spec.Variables[numberVariable].Set(number); err != nil {
+		return fmt.Errorf("set pool number: %w", err)
+	}
+	if err := spec.LoadAndAssign(to, &ebpf.CollectionOptions{MapReplacements: use}); err != nil {
+		return fmt.Errorf("load programs: %w", err)
+	}
+	return nil
+}
+
+// readNumber reads the pool's number out of the constants of its programs.
+func (o *objects) readNumber(rodata *ebpf.Map) (uint32, error) {
+	value, err := rodata.LookupBytes(uint32(0))
+	if err != nil {
+		return 0, fmt.Errorf("read constants: %w", err)
+	}
+	variable := o.tc.Variables[numberVariable].Copy()
+	end := variable.Offset + variable.Size()
+	if uint64(end) > uint64(len(value)) {
+		return 0, fmt.Errorf("read pool number: constants end at byte %d", len(value))
+	}
+	variable.Value = value[variable.Offset:end]
+	var number uint32
+	if err := variable.Get(&number); err != nil {
+		return 0, fmt.Errorf("read pool number: %w", err)
+	}
+	return number, nil
+}
+
+// mapsOf opens the maps that a program uses, by name. Pins can be deleted; what a
+// running program uses is what counts.
+func mapsOf(program *ebpf.Program) (map[string]*ebpf.Map, error) {
+	info, err := program.Info()
+	if err != nil {
+		return nil, fmt.Errorf("look at program: %w", err)
+	}
+	ids, _ := info.MapIDs()
+	used := map[string]*ebpf.Map{}
+	for _, id := range ids {
+		m, err := ebpf.NewMapFromID(id)
+		if err != nil {
+			closeMaps(used)
+			return nil, fmt.Errorf("open map %d of program: %w", id, err)
+		}
+		name, err := kernelName(m)
+		if err != nil {
+			m.Close()
+			closeMaps(used)
+			return nil, err
+		}
+		used[name] = m
+	}
+	return used, nil
+}
+
+// kernelName is the map's name in the objects.
+func kernelName(m *ebpf.Map) (string, error) {
+	info, err := m.Info()
+	if err != nil {
+		return "", fmt.Errorf("look at map: %w", err)
+	}
+	if strings.HasSuffix(info.Name, "rodata") {
+		return constants, nil
+	}
+	return info.Name, nil
+}
+
+func closeMaps(all map[string]*ebpf.Map) {
+	for _, m := range all {
+		m.Close()
+	}
+}
+
+func mapID(m *ebpf.Map) (ebpf.MapID, error) {
+	info, err := m.Info()
+	if err != nil {
+		return 0, fmt.Errorf("look at map: %w", err)
+	}
+	id, _ := info.ID()
+	return id, nil
+}
+
+func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
+	info, err := p.Info()
+	if err != nil {
+		return 0, fmt.Errorf("look at program: %w", err)
+	}
+	id, _ := info.ID()
+	return id, nil
+}

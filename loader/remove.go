@@ -1,0 +1,128 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Remove takes everything of a pool off this node: devices, programs, maps,
+// namespace, files. Its connections end without a word. What is not there is no
+// error, and a removal that failed can be repeated.
+func (n *Node) Remove(ctx context.Context, poolID string) error {
+	if err := checkPoolID(poolID); err != nil {
+		return fmt.Errorf("remove pool: %w", err)
+	}
+	p, err := n.acquire(poolID)
+	if err != nil {
+		return fmt.Errorf("remove pool %s: %w", poolID, err)
+	}
+	defer n.release(p)
+	if err := n.remove(ctx, p); err != nil {
+		err = fmt.Errorf("remove pool %s: %w", poolID, err)
+		p.note(err)
+		return err
+	}
+	p.note(nil)
+	return nil
+}
+
+// remove works from the wire inwards, so that silence comes first, and ends with
+// what Deployed finds a pool by.
+func (n *Node) remove(ctx context.Context, p *pool) error {
+	if err := n.ensureHome(); err != nil {
+		return err
+	}
+	if err := n.readopt(p); err != nil {
+		p.log.Info("remains of a pool are removed", "err", err)
+	}
+	p.quiet()
+	if err := n.removeConfig(ctx, p.id); err != nil {
+		return err
+	}
+	if err := n.removeDevices(ctx, p); err != nil {
+		return err
+	}
+	if p.number != 0 {
+		if err := n.step(ctx, "remove pool from the node's handshakes"); err != nil {
+			return err
+		}
+		if err := n.shared.RemovePool(p.number); err != nil {
+			return err
+		}
+	}
+	n.letGo(p)
+	if err := n.removePins(ctx, p.id); err != nil {
+		return err
+	}
+	if err := n.removeNamespace(ctx, namespaceName(p.id)); err != nil {
+		return err
+	}
+	n.budget.release(p.id)
+	return nil
+}
+
+// removeDevices deletes both ends of the pool's pair, and what else of ours is in
+// the namespace, wherever a name leads to it.
+func (n *Node) removeDevices(ctx context.Context, p *pool) error {
+	devices, err := dump(n.routes.LinkList)
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	for _, d := range devices {
+		if poolOfAlias(d.Attrs().Alias) != p.id {
+			continue
+		}
+		if err := n.deleteLink(ctx, n.routes, d); err != nil {
+			return err
+		}
+	}
+	if p.ns != nil {
+		return n.emptyNamespace(ctx, p.ns)
+	}
+	ns, err := openNamespace(namespaceName(p.id))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoNamespace) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return n.emptyNamespace(ctx, ns)
+}
+
+// emptyNamespace deletes the devices in a namespace. The kernel would as well, some
+// time after the last process has left it; a new pool may need the names sooner.
+func (n *Node) emptyNamespace(ctx context.Context, ns *namespace) error {
+	inside, err := dump(ns.routes.LinkList)
+	if err != nil {
+		return fmt.Errorf("list devices of %s: %w", ns.name, err)
+	}
+	for _, d := range inside {
+		if _, ok := d.(*netlink.Veth); !ok {
+			continue
+		}
+		if err := n.deleteLink(ctx, ns.routes, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) removePins(ctx context.Context, poolID string) error {
+	root := poolRoot(n.opts.BPFFS, poolID)
+	if _, err := os.Lstat(root); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := n.step(ctx, "remove pins"); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(root); err != nil {
+		return fmt.Errorf("remove pins: %w", err)
+	}
+	return nil
+}

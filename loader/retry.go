@@ -1,0 +1,52 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// dumpTries is how often a list is asked for before giving up. The kernel breaks a
+// dump off when the table changes meanwhile, which on a busy node is often; the
+// part that did arrive is never used, because a missing object would be made twice.
+const dumpTries = 20
+
+// dump asks for a list until it arrives whole.
+func dump[T any](list func() ([]T, error)) (result []T, err error) {
+	for range dumpTries {
+		result, err = list()
+		interrupted := errors.Is(err, netlink.ErrDumpInterrupted) ||
+			errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOBUFS)
+		if !interrupted {
+			return result, err
+		}
+	}
+	return nil, fmt.Errorf("interrupted %d times: %w", dumpTries, err)
+}
+
+// linkByName returns nil for a device that is not there.
+func linkByName(routes *netlink.Handle, name string) (netlink.Link, error) {
+	return foundLink(name, func() (netlink.Link, error) { return routes.LinkByName(name) })
+}
+
+// linkByIndex returns nil for a device that is not there.
+func linkByIndex(routes *netlink.Handle, index int) (netlink.Link, error) {
+	return foundLink(index, func() (netlink.Link, error) { return routes.LinkByIndex(index) })
+}
+
+func foundLink(what any, find func() (netlink.Link, error)) (netlink.Link, error) {
+	links, err := dump(func() ([]netlink.Link, error) {
+		link, err := find()
+		return []netlink.Link{link}, err
+	})
+	var none netlink.LinkNotFoundError
+	if errors.As(err, &none) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find device %v: %w", what, err)
+	}
+	return links[0], nil
+}

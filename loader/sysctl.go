@@ -1,0 +1,97 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// sysctl is one setting of a network namespace; path is below /proc/sys/net.
+type sysctl struct {
+	path, value string
+	// optional settings may be absent from the kernel.
+	optional bool
+}
+
+// The namespace's own sockets (probes, later the sidecar) take their ports above
+// the range that the programs use for members, so that neither ever meets the other.
+const ownPorts = "65024\t65535"
+
+// ownPortMin is the first port of ownPorts.
+const ownPortMin = 65024
+
+// namespaceSysctls are the settings of a pool's namespace apart from its device.
+func namespaceSysctls(listener uint16) []sysctl {
+	reserved := ""
+	if listener >= ownPortMin {
+		reserved = strconv.Itoa(int(listener))
+	}
+	return append([]sysctl{
+		{path: "ipv4/ip_local_port_range", value: ownPorts},
+		{path: "ipv4/ip_local_reserved_ports", value: reserved},
+	}, deviceSysctls("all")...)
+}
+
+// deviceSysctls are the settings of one device, or of "all".
+func deviceSysctls(device string) []sysctl {
+	v4 := "ipv4/conf/" + device + "/"
+	settings := []sysctl{
+		// Answers may come from where no route leads; the program has its own checks.
+		{path: v4 + "rp_filter", value: "0"},
+		// The stack looks at every packet before the guard does, and must not
+		// teach hosts other ways nor learn any.
+		{path: v4 + "send_redirects", value: "0"},
+		{path: v4 + "accept_redirects", value: "0"},
+		{path: v4 + "accept_source_route", value: "0"},
+		// Only this device's own address is answered for and announced.
+		{path: v4 + "arp_ignore", value: "1"},
+		{path: v4 + "arp_announce", value: "2"},
+		// The wanted state of the pool needs no IPv6, so nothing listens there.
+		{path: "ipv6/conf/" + device + "/disable_ipv6", value: "1", optional: true},
+	}
+	if device == "all" {
+		return settings
+	}
+	neigh := "ipv4/neigh/" + device + "/"
+	return append(settings,
+		// bpf_fib_lookup answers only for devices that may forward. The stack would
+		// forward as well, so the guard drops whatever tries.
+		sysctl{path: v4 + "forwarding", value: "1"},
+		// The kernel probes the members' addresses (neigh.go). These limits make it
+		// notice a member whose MAC changed without a word within some 20 s, and
+		// ask everybody before it gives up on the old MAC.
+		sysctl{path: neigh + "base_reachable_time_ms", value: "10000"},
+		sysctl{path: neigh + "delay_first_probe_time", value: "1"},
+		sysctl{path: neigh + "mcast_resolicit", value: "3"},
+	)
+}
+
+// setSysctls writes what differs. It must run on a thread inside the namespace:
+// /proc/sys/net shows the reader's own.
+func (n *Node) setSysctls(ctx context.Context, settings []sysctl) error {
+	for _, s := range settings {
+		path := filepath.Join("/proc/sys/net", s.path)
+		found, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) && s.optional {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read sysctl: %w", err)
+		}
+		if strings.TrimSpace(string(found)) == s.value {
+			continue
+		}
+		if err := n.step(ctx, "set sysctl "+s.path); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(s.value+"\n"), 0); err != nil {
+			return fmt.Errorf("set sysctl %s to %q: %w", s.path, s.value, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,347 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"qlbaas/maps"
+)
+
+// ensureTables makes the pool's maps if there are none and lets them say what the
+// balancer says.
+func (n *Node) ensureTables(ctx context.Context, p *pool, b *Balancer) error {
+	if p.deployed() == nil {
+		if err := n.makeTables(ctx, p, b); err != nil {
+			return err
+		}
+	}
+	return n.ensureGeneration(ctx, p, b)
+}
+
+// makeTables makes and pins empty maps. What is pinned already was half made.
+func (n *Node) makeTables(ctx context.Context, p *pool, b *Balancer) error {
+	if err := n.step(ctx, "make maps"); err != nil {
+		return err
+	}
+	if err := p.pins.dropAll(); err != nil {
+		return err
+	}
+	own, err := n.objects.makePoolMaps(b.flowLimit())
+	if err != nil {
+		return err
+	}
+	for name, m := range own.Names() {
+		if err := n.pin(ctx, p, filepath.Join(mapPins, name), m); err != nil {
+			own.Close()
+			return err
+		}
+	}
+	view, err := maps.NewPool(n.objects.tc, own)
+	if err != nil {
+		own.Close()
+		return err
+	}
+	if _, err := view.Adopt(nil); err != nil {
+		view.Close()
+		return err
+	}
+	p.data.Lock()
+	defer p.data.Unlock()
+	p.view = view
+	return nil
+}
+
+// pin is a step of its own, since any of them can fail.
+func (n *Node) pin(ctx context.Context, p *pool, name string, object any) error {
+	if err := n.step(ctx, "pin "+name); err != nil {
+		return err
+	}
+	return p.pins.put(name, object)
+}
+
+// ensureGeneration brings slots, liveness and configuration up to date: the new
+// members get their slots first, where no program sees them, then one write makes
+// all of it valid at once.
+func (n *Node) ensureGeneration(ctx context.Context, p *pool, b *Balancer) error {
+	p.build.Lock()
+	defer p.build.Unlock()
+	if err := n.finishRetirement(ctx, p); err != nil {
+		return err
+	}
+	now := time.Now()
+	last, err := nextSerialAfter(p.view, p.members, now)
+	if err != nil {
+		return err
+	}
+	plan, err := planMembers(p.members, b.Members, last, now)
+	if err != nil {
+		return err
+	}
+	if err := n.addSlots(ctx, p, plan.added); err != nil {
+		return err
+	}
+	written := false
+	err = n.enableAffinity(ctx, p, b)
+	if err == nil {
+		written, err = n.writeGeneration(ctx, p, p.view, b, plan.all)
+	}
+	if err != nil && !written {
+		err = errors.Join(err, n.dropSlots(p, slotsOf(plan.added)))
+	}
+	if err != nil {
+		return err
+	}
+	if ctx.Value(dryRun{}) == nil {
+		p.wanted = b
+	}
+	return n.disableAffinity(ctx, p, b)
+}
+
+// finishRetirement ends what a crash or an error has interrupted: a member whose
+// counters are the pool's already, but whose slot is there still, must not be taken
+// back, or what it counts from now on would be nobody's.
+func (n *Node) finishRetirement(ctx context.Context, p *pool) error {
+	last, err := p.view.Retired()
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(p.members, func(m *member) bool { return m.serial == last.Serial })
+	if at < 0 {
+		return nil
+	}
+	if err := n.step(ctx, "finish to retire member"); err != nil {
+		return err
+	}
+	m := p.members[at]
+	if err := p.view.Retire(m.slot, m.serial); err != nil {
+		return err
+	}
+	p.publish(slices.Concat(p.members[:at], p.members[at+1:]), p.active)
+	return p.unpinSlots([]uint16{m.slot})
+}
+
+// addSlots makes the maps of new members, who are up until a monitor says otherwise.
+func (n *Node) addSlots(ctx context.Context, p *pool, added []*member) error {
+	if len(added) == 0 {
+		return nil
+	}
+	if err := n.step(ctx, "add members"); err != nil {
+		return err
+	}
+	made, err := p.view.AddSlots(slotsOf(added)...)
+	if err != nil {
+		return err
+	}
+	err = p.pinInner(made)
+	if err == nil {
+		err = n.step(ctx, "set health of new members")
+	}
+	for _, m := range added {
+		if err == nil {
+			err = p.view.SetHealth(m.slot, maps.Health{Up: true, Serial: m.serial})
+		}
+	}
+	if err != nil {
+		return errors.Join(err, n.dropSlots(p, slotsOf(added)))
+	}
+	return nil
+}
+
+// dropSlots takes slots away that no generation knows.
+func (n *Node) dropSlots(p *pool, slots []uint16) error {
+	if err := p.view.RemoveSlots(slots...); err != nil {
+		return err
+	}
+	return p.unpinSlots(slots)
+}
+
+func (p *pool) unpinSlots(slots []uint16) error {
+	for _, slot := range slots {
+		for _, name := range maps.SlotInner(slot) {
+			if err := p.pins.drop(filepath.Join(mapPins, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeGeneration writes what the balancer, its members and the monitors' verdicts
+// come to, unless that is what the maps hold. It tells whether programs see the
+// generation, which they may in spite of an error. The build lock is held.
+func (n *Node) writeGeneration(
+	ctx context.Context, p *pool, view *maps.Pool, b *Balancer, members []*member,
+) (written bool, _ error) {
+	up, err := view.Healths()
+	if err != nil {
+		return false, err
+	}
+	stored, err := view.Generation()
+	if err != nil && !errors.Is(err, maps.ErrNotFound) {
+		return false, err
+	}
+	next := makeGeneration(b, members, up, max(stored.Number, p.active.Number)+1)
+	if err == nil && stored.Equal(next) {
+		if ctx.Value(dryRun{}) == nil {
+			p.publish(members, stored)
+		}
+		return true, nil
+	}
+	if err := n.step(ctx, "write generation"); err != nil {
+		return false, err
+	}
+	made, err := view.Write(next)
+	if err != nil {
+		return false, err
+	}
+	p.publish(members, next)
+	return true, p.pinInner(made)
+}
+
+// affinityTable is the inner map that is there only while persistence is on.
+const affinityTable = "affinities_0"
+
+func hasInner(view *maps.Pool, name string) bool {
+	return slices.ContainsFunc(view.Inner(), func(in maps.Inner) bool { return in.Name == name })
+}
+
+func (n *Node) enableAffinity(ctx context.Context, p *pool, b *Balancer) error {
+	if b.VIP.Persistence != SourceIPPersistence || hasInner(p.view, affinityTable) {
+		return nil
+	}
+	if err := n.step(ctx, "make affinity table"); err != nil {
+		return err
+	}
+	table, _, err := p.view.EnableAffinity(affinityEntries)
+	if err != nil {
+		return err
+	}
+	return p.pinInner([]maps.Inner{table})
+}
+
+// disableAffinity forgets which client had which member, once no program asks.
+func (n *Node) disableAffinity(ctx context.Context, p *pool, b *Balancer) error {
+	if b.VIP.Persistence == SourceIPPersistence || !hasInner(p.view, affinityTable) {
+		return nil
+	}
+	if err := n.step(ctx, "remove affinity table"); err != nil {
+		return err
+	}
+	if err := p.view.DisableAffinity(); err != nil {
+		return err
+	}
+	return p.pins.drop(filepath.Join(mapPins, affinityTable))
+}
+
+// ensurePrograms loads the pool's programs unless those there are of this build and
+// work on the pool's maps.
+func (n *Node) ensurePrograms(ctx context.Context, p *pool) error {
+	withXDP := n.hook.name == HookXDP
+	fit, err := n.programsFit(p, withXDP)
+	if err != nil || fit {
+		return err
+	}
+	if err := n.step(ctx, "load programs"); err != nil {
+		return err
+	}
+	if p.number == 0 {
+		if p.number, err = n.chooseNumber(); err != nil {
+			return err
+		}
+	}
+	fresh, err := n.loadPrograms(p.number, p.view.Maps(), withXDP)
+	if err != nil {
+		return err
+	}
+	if err := n.pinPrograms(ctx, p, fresh); err != nil {
+		fresh.Close()
+		return err
+	}
+	info, err := fresh.tc.Info()
+	if err != nil {
+		fresh.Close()
+		return fmt.Errorf("look at program: %w", err)
+	}
+	p.data.Lock()
+	old := p.programs
+	p.programs, p.facts.tag = fresh, info.Tag
+	p.data.Unlock()
+	return old.Close()
+}
+
+func (n *Node) programsFit(p *pool, withXDP bool) (bool, error) {
+	have := p.loaded()
+	if have == nil || have.build != n.objects.build || withXDP && (have.xdp == nil || have.pass == nil) {
+		return false, nil
+	}
+	flows, err := mapID(p.view.Maps().Flows)
+	if err != nil {
+		return false, err
+	}
+	info, err := have.tc.Info()
+	if err != nil {
+		return false, fmt.Errorf("look at program: %w", err)
+	}
+	used, _ := info.MapIDs()
+	for _, id := range used {
+		if id == flows {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// pinPrograms pins the constants last: with them the number has an owner.
+func (n *Node) pinPrograms(ctx context.Context, p *pool, fresh *programs) error {
+	for name, program := range fresh.named() {
+		if *program == nil {
+			continue
+		}
+		if err := n.pin(ctx, p, filepath.Join(programPins, fresh.build, name), *program); err != nil {
+			return err
+		}
+	}
+	return n.pin(ctx, p, filepath.Join(mapPins, rodataPin), fresh.constants)
+}
+
+// dropOldPrograms unpins the programs of other builds and hooks, which nothing
+// runs any more.
+func (n *Node) dropOldPrograms(ctx context.Context, p *pool) error {
+	ps := p.loaded()
+	builds, err := p.pins.list(programPins)
+	if err != nil {
+		return err
+	}
+	for _, build := range builds {
+		if build == ps.build {
+			continue
+		}
+		if err := n.step(ctx, "unpin programs of another build"); err != nil {
+			return err
+		}
+		if err := p.pins.dropDir(filepath.Join(programPins, build)); err != nil {
+			return err
+		}
+	}
+	if n.hook.name == HookXDP || ps.xdp == nil && ps.pass == nil {
+		return nil
+	}
+	if err := n.step(ctx, "unpin programs of another hook"); err != nil {
+		return err
+	}
+	for _, name := range []string{programXDP, programPass} {
+		if err := p.pins.drop(filepath.Join(programPins, ps.build, name)); err != nil {
+			return err
+		}
+	}
+	p.data.Lock()
+	defer p.data.Unlock()
+	slim := *ps
+	slim.xdp, slim.pass = nil, nil
+	p.programs = &slim
+	return errors.Join(ps.xdp.Close(), ps.pass.Close())
+}

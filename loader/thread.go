@@ -1,0 +1,57 @@
+package loader
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// threadNamespace names the network namespace of the calling thread.
+const threadNamespace = "/proc/thread-self/ns/net"
+
+// onThread runs fn, which may enter another network namespace, on a thread that
+// runs nothing else meanwhile, and brings that thread home. A thread that cannot
+// be brought home is never given back: it ends with its goroutine, because other
+// goroutines would work in the wrong network without noticing.
+//
+// The process's first thread is spared: it cannot be ended, and /proc/self shows
+// its namespaces to everybody.
+func onThread(fn func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			err := onThread(fn) // on another one, since this one is held
+			runtime.UnlockOSThread()
+			result <- err
+			return
+		}
+		home, err := os.Open(threadNamespace)
+		if err != nil {
+			runtime.UnlockOSThread()
+			result <- fmt.Errorf("open own network namespace: %w", err)
+			return
+		}
+		err = fn()
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		home.Close()
+		result <- err
+	}()
+	return <-result
+}
+
+// inNamespace runs fn on a thread inside the network namespace. What fn opens by
+// netlink, socket or /proc/sys belongs to that namespace; fn must not start
+// goroutines that shall be inside as well.
+func inNamespace(ns *os.File, fn func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
+		}
+		return fn()
+	})
+}

@@ -1,0 +1,298 @@
+package loader
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// wiring is a pool's veth pair as it is now.
+type wiring struct {
+	// inside carries the VIP, outside is the bridge's port. Their attributes are
+	// those of the last look.
+	inside, outside netlink.Link
+}
+
+// findWiring looks for the pool's pair by names, alias and by who is whose peer, so
+// that it is found after it was renamed. What is missing is nil.
+func (n *Node) findWiring(ns *namespace, b *Balancer) (w wiring, err error) {
+	if w.inside, err = linkByName(ns.routes, insideName(b.VIP.PortID)); err != nil {
+		return w, err
+	}
+	if w.outside, err = n.findOutside(b); err != nil {
+		return w, err
+	}
+	switch {
+	case w.inside == nil && w.outside != nil:
+		peer, err := linkByIndex(ns.routes, w.outside.Attrs().ParentIndex)
+		if err == nil && peer != nil && paired(peer, w.outside) {
+			w.inside = peer
+		}
+		return w, err
+	case w.outside == nil && w.inside != nil:
+		peer, err := linkByIndex(n.routes, w.inside.Attrs().ParentIndex)
+		if err == nil && peer != nil && paired(w.inside, peer) {
+			w.outside = peer
+		}
+		return w, err
+	}
+	return w, nil
+}
+
+func (n *Node) findOutside(b *Balancer) (netlink.Link, error) {
+	name := outsideName(b.VIP.PortID)
+	found, err := linkByName(n.routes, name)
+	if err != nil || found != nil {
+		return found, err
+	}
+	devices, err := dump(n.routes.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	for _, d := range devices {
+		if d.Attrs().Alias == deviceAlias(b.PoolID) {
+			return d, nil
+		}
+	}
+	return nil, nil
+}
+
+// paired tells whether two devices of different namespaces are each other's peer.
+func paired(inside, outside netlink.Link) bool {
+	return inside.Type() == "veth" && outside.Type() == "veth" &&
+		inside.Attrs().ParentIndex == outside.Attrs().Index &&
+		outside.Attrs().ParentIndex == inside.Attrs().Index
+}
+
+// ensureWiring makes the pair, or mends it. The devices come out with their names,
+// MAC and MTU but, when they are new, down: nothing may be heard of them before
+// guard and program are there.
+func (n *Node) ensureWiring(ctx context.Context, p *pool, b *Balancer) (wiring, error) {
+	bridge, err := n.findBridge(b.VIP.Bridge)
+	if err != nil {
+		return wiring{}, err
+	}
+	w, err := n.findWiring(p.ns, b)
+	if err != nil {
+		return wiring{}, err
+	}
+	if w.inside == nil || w.outside == nil || !paired(w.inside, w.outside) {
+		if w, err = n.remakeWiring(ctx, p.ns, b, w, bridge.Attrs().MTU); err != nil {
+			return wiring{}, err
+		}
+	}
+	if err := n.dropStrangers(ctx, p.ns, w); err != nil {
+		return wiring{}, err
+	}
+	if err := n.mendInside(ctx, p, b, w.inside, bridge.Attrs().MTU); err != nil {
+		return wiring{}, err
+	}
+	if err := n.mendOutside(ctx, b, w.outside, bridge.Attrs().MTU); err != nil {
+		return wiring{}, err
+	}
+	return n.findWiring(p.ns, b)
+}
+
+// findBridge returns the device that the outside device joins.
+func (n *Node) findBridge(name string) (netlink.Link, error) {
+	bridge, err := linkByName(n.routes, name)
+	if err != nil {
+		return nil, err
+	}
+	if bridge == nil {
+		return nil, fmt.Errorf("bridge %q is not in the network namespace of the daemon", name)
+	}
+	if bridge.Type() != "bridge" {
+		return nil, fmt.Errorf("device %q is not a bridge but %s", name, bridge.Type())
+	}
+	return bridge, nil
+}
+
+// remakeWiring replaces what is left of a pair by a new one.
+func (n *Node) remakeWiring(ctx context.Context, ns *namespace, b *Balancer, old wiring, mtu int) (wiring, error) {
+	if old.outside != nil {
+		if err := n.ownOutside(b, old.outside); err != nil {
+			return wiring{}, err
+		}
+		if err := n.deleteLink(ctx, n.routes, old.outside); err != nil {
+			return wiring{}, err
+		}
+	}
+	// Its peer may have been the one just deleted, and then it is gone as well.
+	inside, err := linkByName(ns.routes, insideName(b.VIP.PortID))
+	if err != nil {
+		return wiring{}, err
+	}
+	if inside != nil {
+		if err := n.deleteLink(ctx, ns.routes, inside); err != nil {
+			return wiring{}, err
+		}
+	}
+	if err := n.step(ctx, "make device pair"); err != nil {
+		return wiring{}, err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = outsideName(b.VIP.PortID), mtu
+	pair := netlink.NewVeth(attrs)
+	pair.PeerName = insideName(b.VIP.PortID)
+	pair.PeerHardwareAddr = b.VIP.MAC
+	pair.PeerMTU = uint32(mtu)
+	pair.PeerNamespace = netlink.NsFd(ns.file.Fd())
+	if err := n.routes.LinkAdd(pair); err != nil {
+		return wiring{}, fmt.Errorf("make device pair %s and %s: %w", attrs.Name, pair.PeerName, err)
+	}
+	return n.findWiring(ns, b)
+}
+
+// ownOutside refuses to touch a device that carries our name and is not ours: a
+// veth is ours when its alias says so or when it leads into a namespace of ours.
+func (n *Node) ownOutside(b *Balancer, outside netlink.Link) error {
+	attrs := outside.Attrs()
+	if outside.Type() == "veth" && (attrs.Alias == "" || poolOfAlias(attrs.Alias) == b.PoolID) {
+		return nil
+	}
+	return fmt.Errorf("device %s is there already and is not this pool's", attrs.Name)
+}
+
+func (n *Node) deleteLink(ctx context.Context, routes *netlink.Handle, link netlink.Link) error {
+	if err := n.step(ctx, "delete device"); err != nil {
+		return err
+	}
+	if err := routes.LinkDel(link); err != nil {
+		return fmt.Errorf("delete device %s: %w", link.Attrs().Name, err)
+	}
+	return nil
+}
+
+// dropStrangers deletes what else of ours is in the namespace: the device of a
+// port that the VIP had before.
+func (n *Node) dropStrangers(ctx context.Context, ns *namespace, w wiring) error {
+	devices, err := dump(ns.routes.LinkList)
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	for _, d := range devices {
+		if d.Type() != "veth" || d.Attrs().Index == w.inside.Attrs().Index {
+			continue
+		}
+		if err := n.deleteLink(ctx, ns.routes, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) mendInside(ctx context.Context, p *pool, b *Balancer, inside netlink.Link, mtu int) error {
+	routes := p.ns.routes
+	if err := n.rename(ctx, routes, inside, insideName(b.VIP.PortID)); err != nil {
+		return err
+	}
+	if !bytes.Equal(inside.Attrs().HardwareAddr, b.VIP.MAC) {
+		if err := n.step(ctx, "set MAC"); err != nil {
+			return err
+		}
+		if err := routes.LinkSetHardwareAddr(inside, b.VIP.MAC); err != nil {
+			return fmt.Errorf("set MAC of %s: %w", inside.Attrs().Name, err)
+		}
+		p.announce = true
+	}
+	return n.setMTU(ctx, routes, inside, mtu)
+}
+
+func (n *Node) mendOutside(ctx context.Context, b *Balancer, outside netlink.Link, mtu int) error {
+	if err := n.rename(ctx, n.routes, outside, outsideName(b.VIP.PortID)); err != nil {
+		return err
+	}
+	if alias := deviceAlias(b.PoolID); outside.Attrs().Alias != alias {
+		if err := n.step(ctx, "set alias"); err != nil {
+			return err
+		}
+		if err := n.routes.LinkSetAlias(outside, alias); err != nil {
+			return fmt.Errorf("set alias of %s: %w", outside.Attrs().Name, err)
+		}
+	}
+	// A bridge's port speaks no IP itself.
+	quiet := []sysctl{{path: "ipv6/conf/" + outsideName(b.VIP.PortID) + "/disable_ipv6", value: "1", optional: true}}
+	if err := n.setSysctls(ctx, quiet); err != nil {
+		return err
+	}
+	return n.setMTU(ctx, n.routes, outside, mtu)
+}
+
+// rename takes the device down for a moment where the kernel wants that (before
+// Linux 6.2).
+func (n *Node) rename(ctx context.Context, routes *netlink.Handle, link netlink.Link, name string) error {
+	if link.Attrs().Name == name {
+		return nil
+	}
+	if err := n.step(ctx, "rename device"); err != nil {
+		return err
+	}
+	err := routes.LinkSetName(link, name)
+	if errors.Is(err, unix.EBUSY) {
+		if err := routes.LinkSetDown(link); err != nil {
+			return fmt.Errorf("set %s down: %w", link.Attrs().Name, err)
+		}
+		err = routes.LinkSetName(link, name)
+	}
+	if err != nil {
+		return fmt.Errorf("rename %s to %s: %w", link.Attrs().Name, name, err)
+	}
+	return nil
+}
+
+func (n *Node) setMTU(ctx context.Context, routes *netlink.Handle, link netlink.Link, mtu int) error {
+	if link.Attrs().MTU == mtu {
+		return nil
+	}
+	if err := n.step(ctx, "set MTU"); err != nil {
+		return err
+	}
+	if err := routes.LinkSetMTU(link, mtu); err != nil {
+		return fmt.Errorf("set MTU of %s to %d: %w", link.Attrs().Name, mtu, err)
+	}
+	return nil
+}
+
+func isUp(link netlink.Link) bool { return link.Attrs().RawFlags&unix.IFF_UP != 0 }
+
+// setUp makes a device's administrative state as wanted and tells whether it came up.
+func (n *Node) setUp(ctx context.Context, routes *netlink.Handle, link netlink.Link, up bool) (cameUp bool, err error) {
+	if isUp(link) == up {
+		return false, nil
+	}
+	change, word := routes.LinkSetDown, "down"
+	if up {
+		change, word = routes.LinkSetUp, "up"
+	}
+	if err := n.step(ctx, "set device "+word); err != nil {
+		return false, err
+	}
+	if err := change(link); err != nil {
+		return false, fmt.Errorf("set %s %s: %w", link.Attrs().Name, word, err)
+	}
+	return up, nil
+}
+
+// joinBridge makes the outside device a port of the bridge, and sets it up.
+func (n *Node) joinBridge(ctx context.Context, outside netlink.Link, b *Balancer) (cameUp bool, err error) {
+	bridge, err := n.findBridge(b.VIP.Bridge)
+	if err != nil {
+		return false, err
+	}
+	if outside.Attrs().MasterIndex != bridge.Attrs().Index {
+		if err := n.step(ctx, "join bridge"); err != nil {
+			return false, err
+		}
+		if err := n.routes.LinkSetMaster(outside, bridge); err != nil {
+			return false, fmt.Errorf("join %s to bridge %s: %w", outside.Attrs().Name, b.VIP.Bridge, err)
+		}
+		cameUp = true
+	}
+	up, err := n.setUp(ctx, n.routes, outside, true)
+	return cameUp || up, err
+}
