@@ -68,6 +68,7 @@ func (d *demo) makeChanges(ctx context.Context, l *load) error {
 				}
 			}
 			made++
+			l.does(shell(words))
 			if err := d.makeChange(ctx, words); err != nil {
 				return fmt.Errorf("change %d: %w", made, err)
 			}
@@ -128,12 +129,14 @@ func (d *demo) round(n int) [][]string {
 // killUnderLoad ends the agent without warning, sees that traffic does not mind, and
 // starts it again.
 func (d *demo) killUnderLoad(ctx context.Context, l *load) error {
+	l.does("kill -9")
 	d.killAgent()
 	begun := l.asked.Load()
 	if err := l.await(ctx, 100); err != nil {
 		return err
 	}
 	d.saw("%d requests without an agent", l.asked.Load()-begun)
+	l.does("start agent")
 	d.tellAgent()
 	if err := d.startAgent(ctx); err != nil {
 		return err

@@ -104,6 +104,9 @@ func play(ctx context.Context, env Env, o options) (err error) {
 	return ended
 }
 
+// errInterrupted says that the demo ends because somebody wants it to.
+var errInterrupted = errors.New("interrupted")
+
 // perform builds the world and plays all chapters. What differs from the story is
 // an error that names the chapter.
 func (d *demo) perform(ctx context.Context) error {
@@ -116,7 +119,11 @@ func (d *demo) perform(ctx context.Context) error {
 	}
 	for i, c := range all {
 		d.chapter(i+1, c.title)
-		if err := c.play(d, ctx); err != nil {
+		err := c.play(d, ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w in chapter %d: %w", errInterrupted, i+1, context.Cause(ctx))
+		}
+		if err != nil {
 			return fmt.Errorf("chapter %d (%s) differs from the story: %w", i+1, c.title, err)
 		}
 	}
@@ -126,7 +133,7 @@ func (d *demo) perform(ctx context.Context) error {
 // end leaves everything standing or removes it. After a failure it shows first what
 // explains it.
 func (d *demo) end(story error) error {
-	if story != nil {
+	if story != nil && !errors.Is(story, errInterrupted) {
 		d.tellLog()
 	}
 	defer d.closeLog()

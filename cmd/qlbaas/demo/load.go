@@ -18,8 +18,11 @@ type load struct {
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 
-	mu      sync.Mutex
-	who     []string      // guarded by mu, as all below
+	mu sync.Mutex
+	// doing is what was changed last, for the note on a lost request; guarded by
+	// mu, as all below.
+	doing   string
+	who     []string
 	slowest time.Duration // of the answered
 	lost    []error
 }
@@ -54,12 +57,22 @@ func (l *load) note(a answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a.err != nil {
-		l.lost = append(l.lost, fmt.Errorf("%s: %w", a.began.Format("15:04:05.000"), a.err))
+		l.lost = append(l.lost, fmt.Errorf("began %s, failed after %s; the last change was %q: %w", a.began.Format(clock), a.took.Round(time.Millisecond), l.doing, a.err))
 		return
 	}
 	l.who = append(l.who, a.who)
 	l.slowest = max(l.slowest, a.took)
 }
+
+// does notes what is about to be changed.
+func (l *load) does(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doing = time.Now().Format(clock) + " " + what
+}
+
+// clock is the format of a time in a note.
+const clock = "15:04:05.000"
 
 // await waits until n more requests have been asked.
 func (l *load) await(ctx context.Context, n int64) error {
