@@ -1,0 +1,346 @@
+package bpf_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"qlbaas/maps"
+	"qlbaas/tests/packet"
+)
+
+func TestNAT(t *testing.T) {
+	onBothHooks(t, options{}, func(w *world) {
+		w.run("IP options", ipOptions)
+		w.run("TTL", ttl)
+		w.run("what is not ours to change", untouchedBits)
+		w.run("padding", padding)
+		w.run("sums that were wrong", badSums)
+		w.run("every checksum", everyChecksum)
+		w.run("any client", anyClient)
+		w.run("client in the subnet", func(w *world) {
+			c := w.open(netip.AddrPortFrom(neighbor, 50000), 0, 1024)
+			c.works()
+		})
+		w.run("MTU of the route", routeMTU)
+		w.run("no route", noRoute)
+		w.run("neighbour not known", noNeighbour)
+		w.run("super-packets", superPackets)
+	})
+}
+
+// ipOptions: the transport header stands where the header says, up to 60 bytes.
+func ipOptions(w *world) {
+	for words := 1; words <= 10; words++ {
+		options := bytes.Repeat([]byte{1}, 4*words) // NOPs
+		options[len(options)-1] = 0                 // end of options
+		s := seg(packet.SYN, clientISN, 0).options(packet.MSS(1460))
+		s.ip.Options = options
+		c := w.synWith(client(words), (words-1)%3, 1024+uint16(words-1)/3, s)
+
+		s = seg(packet.SYN|packet.ACK, memberISN, c.cseq)
+		s.ip.Options = options
+		c.gets("SYN-ACK with options", s)
+		c.mseq++
+		c = c.ack()
+		s = seg(packet.ACK, c.cseq, c.mseq).with(11)
+		s.ip.Options = options
+		c.sends("data with options", s)
+	}
+	// Loose source route and router alert: carried on, never obeyed.
+	c := w.open(client(11), 1, 1027)
+	for _, options := range [][]byte{{131, 7, 4, 192, 0, 2, 1, 0}, {148, 4, 0, 0}, {68, 8, 5, 0, 0, 0, 0, 0}} {
+		s := seg(packet.ACK, c.cseq, c.mseq)
+		s.ip.Options = options
+		c.sends(fmt.Sprintf("option %d", options[0]), s)
+	}
+}
+
+// ttl: what cannot travel further ends here, before it has left any trace.
+func ttl(w *world) {
+	at := func(s segment, ttl uint8) segment {
+		s.ip.TTL = ttl
+		return s
+	}
+	c := conn{w: w, client: client(1), port: 1024, cseq: clientISN + 1, mseq: memberISN}
+	for _, n := range []uint8{0, 1} {
+		in, _ := c.up(at(seg(packet.SYN, clientISN, 0), n))
+		w.expect(fmt.Sprintf("SYN with TTL %d", n), in, drops("ttl"))
+	}
+	c = w.synWith(client(1), 0, 1024, at(seg(packet.SYN, clientISN, 0), 2))
+	for _, n := range []uint8{0, 1} {
+		in, _ := c.down(at(seg(packet.RST|packet.ACK, 0, c.cseq), n))
+		w.expect(fmt.Sprintf("member's RST with TTL %d", n), in, drops("ttl"))
+		in, _ = c.down(at(seg(packet.SYN|packet.ACK, c.mseq, c.cseq), n))
+		w.expect(fmt.Sprintf("SYN-ACK with TTL %d", n), in, drops("ttl"))
+	}
+	c = c.synAck()
+	for _, n := range []uint8{0, 1} {
+		in, _ := c.up(at(seg(packet.ACK, c.cseq, c.mseq), n))
+		w.expect(fmt.Sprintf("ACK with TTL %d", n), in, drops("ttl"))
+	}
+	c = c.ack()
+	for _, n := range []uint8{0, 1} {
+		for _, flags := range []packet.Flags{packet.ACK, packet.FIN | packet.ACK, packet.RST} {
+			in, _ := c.up(at(seg(flags, c.cseq, c.mseq), n))
+			w.expect(fmt.Sprintf("client's %s with TTL %d", flags, n), in, drops("ttl"))
+			in, _ = c.down(at(seg(flags, c.mseq, c.cseq), n))
+			w.expect(fmt.Sprintf("member's %s with TTL %d", flags, n), in, drops("ttl"))
+		}
+	}
+	for _, n := range []uint8{2, 3, 64, 128, 255} {
+		c.sends(fmt.Sprintf("TTL %d", n), at(seg(packet.ACK, c.cseq, c.mseq), n))
+		c.gets(fmt.Sprintf("TTL %d", n), at(seg(packet.ACK, c.mseq, c.cseq), n))
+	}
+}
+
+func untouchedBits(w *world) {
+	s := seg(packet.SYN|packet.ECE|packet.CWR|packet.AE, clientISN, 0)
+	s.ip.DF = false
+	c := w.synWith(client(1), 0, 1024, s).synAck().ack()
+	for name, change := range map[string]func(s *segment){
+		"DSCP 46":         func(s *segment) { s.ip.TOS = 46 << 2 },
+		"congestion seen": func(s *segment) { s.ip.TOS = 3 },
+		"reserved IP bit": func(s *segment) { s.ip.Reserved = true },
+		"without DF":      func(s *segment) { s.ip.DF = false },
+		"ID 0xffff":       func(s *segment) { s.ip.ID = 0xffff },
+		"urgent":          func(s *segment) { s.tcp.Flags |= packet.URG; s.tcp.Urgent = 7 },
+		"ECE":             func(s *segment) { s.tcp.Flags |= packet.ECE },
+		"CWR":             func(s *segment) { s.tcp.Flags |= packet.CWR },
+		"AE":              func(s *segment) { s.tcp.Flags |= packet.AE },
+		"reserved bits":   func(s *segment) { s.tcp.Flags |= 0xe00 },
+		"window 0":        func(s *segment) { s.tcp.Window = 0 },
+		"payload of 1":    func(s *segment) { s.data = packet.Repeat(1) },
+		"payload of 1460": func(s *segment) { s.data = packet.Repeat(1460) },
+		"an MD5 signature": func(s *segment) {
+			s.tcp.Options = []packet.TCPOption{append(packet.TCPOption{19, 18}, bytes.Repeat([]byte{0xab}, 16)...)}
+		},
+	} {
+		s := seg(packet.ACK, c.cseq, c.mseq)
+		change(&s)
+		c.sends(name, s)
+		s = seg(packet.ACK, c.mseq, c.cseq)
+		change(&s)
+		c.gets(name, s)
+	}
+}
+
+// padding: a short frame is filled up on a real wire, with anything; it is no payload.
+func padding(w *world) {
+	c := w.open(client(1), 0, 1024)
+	in, out := c.up(seg(packet.ACK, c.cseq, c.mseq))
+	filler := []byte{0xde, 0xad, 0xbe, 0xef, 0xff, 0x01}
+	w.expect("60-byte frame", append(in, filler...), forwards(append(out, filler...), toMember(0, in)))
+	c.works() // the padding moved no sequence number
+	in, out = c.up(seg(packet.RST, c.cseq, 0))
+	w.expect("RST in a 60-byte frame", append(in, filler...),
+		forwards(append(out, filler...), toMember(0, in), closed(0)))
+}
+
+// badSums: the sum is changed by what was rewritten and stays as wrong as it was, so
+// that the receiver finds out.
+func badSums(w *world) {
+	c := w.open(client(1), 0, 1024)
+	c2 := w.open(client(2), 1, 1024)
+	for _, n := range []int{0, 1, 100, 1459} {
+		s := seg(packet.ACK, c.cseq, c.mseq).with(n)
+		bad := s
+		bad.tcp.Sum = packet.SumBad
+		in, _ := c.up(bad)
+		good, out := c.up(s)
+		w.wrongAsBefore("TCP sum", 50, in, good, out)
+
+		bad = s
+		bad.ip.Sum = packet.SumBad
+		in, _ = c2.down(bad)
+		good, out = c2.down(s)
+		w.wrongAsBefore("IP sum", 24, in, good, out)
+	}
+	s := seg(packet.SYN, clientISN, 0)
+	s.tcp.Sum = packet.SumBad
+	if got := w.send(s.arrives(client(3), vip)); got.action != forwarded || packet.Verify(got.frame) == nil {
+		w.Errorf("SYN with a bad sum was %s, %v", got.action, packet.Verify(got.frame))
+	}
+}
+
+// wrongAsBefore sends in, which is good but for the sum at an offset, and expects
+// out, but for a sum that is as far off as it was.
+func (w *world) wrongAsBefore(what string, at int, in, good, out []byte) {
+	w.Helper()
+	got := w.send(in)
+	if got.action != forwarded {
+		w.Fatalf("bad %s: %s", what, got.action)
+	}
+	if err := packet.Verify(got.frame); err == nil {
+		w.Errorf("bad %s was made good", what)
+	}
+	was := distance(good[at:], in[at:])
+	if is := distance(out[at:], got.frame[at:]); is != was {
+		w.Errorf("bad %s was off by %#04x, is off by %#04x", what, was, is)
+	}
+	copy(got.frame[at:at+2], out[at:])
+	if d := packet.Diff(got.frame, out); d != "" {
+		w.Errorf("bad %s: also\n%s", what, d)
+	}
+}
+
+// distance of two sums in one's complement arithmetic.
+func distance(a, b []byte) uint16 {
+	return uint16((int(binary.BigEndian.Uint16(b)) - int(binary.BigEndian.Uint16(a)) + 0xffff) % 0xffff)
+}
+
+// everyChecksum: for every value that the sums can have before, the sums after are
+// what a full computation gives, bit by bit.
+func everyChecksum(w *world) {
+	c := w.open(client(1), 0, 1024)
+	values := make(map[uint16]bool)
+	for n := range 0x10000 {
+		s := seg(packet.ACK, 0x55550000+uint32(n), c.mseq)
+		s.ip.ID = uint16(n)
+		in, out := c.up(s)
+		values[binary.BigEndian.Uint16(in[50:])] = true
+		if got := w.only(in); !bytes.Equal(got, out) {
+			w.Fatalf("sequence number %#x:\n%s", s.tcp.Seq, packet.Diff(got, out))
+		}
+	}
+	if len(values) < 0xffff {
+		w.Errorf("only %d different sums were tried", len(values))
+	}
+}
+
+// only runs the hook's own program on a frame that it forwards, without any checks:
+// for tests of many packets.
+func (w *world) only(in []byte) []byte {
+	w.Helper()
+	program, context := w.tc, any(&skb{Ifindex: insideIndex})
+	if w.hook == xdpHook {
+		program, context = w.xdp, &xdpContext{DataEnd: uint32(len(in)), IngressIfindex: insideIndex}
+	}
+	code, out := w.test(program, in, context)
+	if code != tcRedirect && code != xdpTX {
+		w.Fatalf("%s: code %d", packet.Summary(in), int32(code))
+	}
+	return out
+}
+
+// anyClient: addresses, ports and numbers of all kinds, carries included.
+func anyClient(w *world) {
+	random := w.random()
+	for n := range 1000 {
+		from := netip.AddrPortFrom(
+			netip.AddrFrom4([4]byte{byte(11 + random.IntN(100)), byte(random.Uint32()), byte(random.Uint32()), byte(random.Uint32())}),
+			uint16(1+random.IntN(65535)))
+		s := seg(packet.SYN, random.Uint32(), 0).options(packet.MSS(uint16(random.Uint32())))
+		s.ip.ID, s.tcp.Window = uint16(random.Uint32()), uint16(random.Uint32())
+		c := conn{w: w, client: from, slot: n % 3, port: 1024 + uint16(n/3), cseq: s.end(), mseq: random.Uint32()}
+		in, out := c.up(s)
+		if got := w.only(in); !bytes.Equal(got, out) {
+			w.Fatalf("SYN of %s:\n%s", from, packet.Diff(got, out))
+		}
+		s = seg(packet.SYN|packet.ACK, c.mseq, c.cseq).options(packet.MSS(uint16(random.Uint32())))
+		in, out = c.down(s)
+		if got := w.only(in); !bytes.Equal(got, out) {
+			w.Fatalf("SYN-ACK to %s:\n%s", from, packet.Diff(got, out))
+		}
+		w.sums("SYN-ACK", out)
+	}
+}
+
+// random is a source whose seed is logged.
+func (w *world) random() *rand.Rand {
+	seed := rand.Uint64()
+	w.Logf("random seed %#x", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// moveMember gives the member in slot 0 another address, and all turns.
+func (w *world) moveMember(to netip.Addr) {
+	w.configure(func(g *maps.Generation) {
+		g.Members[0].Address = netip.AddrPortFrom(to, 80)
+		g.Schedule = []uint16{0}
+	})
+}
+
+func routeMTU(w *world) {
+	w.moveMember(narrow)
+	c := w.open(client(1), 0, 1024)
+	const room = narrowMTU - 40
+	c.sends("as long as the route takes", seg(packet.ACK, c.cseq, c.mseq).with(room))
+	for _, df := range []bool{true, false} {
+		s := seg(packet.ACK, c.cseq, c.mseq).with(room + 1)
+		s.ip.DF = df
+		in, _ := c.up(s)
+		got := w.send(in)
+		if got.action != dropped || w.counted()["drops.too_big"] == 0 {
+			w.Errorf("a byte too long, DF %v: %s, counts %s", df, got.action, w.counted())
+		}
+	}
+	// The other way there is more room.
+	c.gets("1500 bytes", seg(packet.ACK, c.mseq, c.cseq).with(1460))
+	// A super-packet is as long as its segments.
+	s := seg(packet.ACK, c.cseq, c.mseq).with(2 * room)
+	in, out := c.up(s)
+	counts := delta{"m0.packets_in": 2, "m0.bytes_in": 2 * narrowMTU}
+	w.expectGSO("two segments that fit", in, gso{2, room}, forwards(out, counts))
+	before := w.counted()
+	if got := w.sendTC(in, gso{2, room + 1}); got.action != dropped {
+		w.Errorf("segments that are too long: %s", got.action)
+	}
+	if d := w.counted().since(before); !d.equal(delta{"drops.too_big": 1}) {
+		w.Errorf("segments that are too long: %s", d)
+	}
+}
+
+// noRoute: the handshake waits for the route as it would for a silent member.
+func noRoute(w *world) {
+	w.moveMember(nowhere)
+	in := seg(packet.SYN, clientISN, 0).arrives(client(1), vip)
+	w.expect("SYN", in, drops("no_route", opened(0)))
+	w.expect("SYN again", in, drops("no_route"))
+}
+
+// noNeighbour: the kernel asks who has the address, and sends the packet then.
+func noNeighbour(w *world) {
+	w.moveMember(silent)
+	c := conn{w: w, client: client(1), port: 1024, cseq: clientISN + 1, mseq: memberISN}
+	in, out := c.up(seg(packet.SYN, clientISN, 0))
+	w.expect("SYN", in, forwards(out, opened(0), toMember(0, in)).unresolved(in))
+	w.expect("SYN again", in, forwards(out, toMember(0, in)).unresolved(in))
+	c = c.synAck() // the client's side is known
+	in, out = c.up(seg(packet.ACK, c.cseq, c.mseq))
+	w.expect("ACK", in, forwards(out, established(0), toMember(0, in)).unresolved(in))
+	c.gets("data", seg(packet.ACK, c.mseq, c.cseq).with(10))
+	in, out = c.up(seg(packet.FIN|packet.ACK, c.cseq, c.mseq))
+	w.expect("FIN", in, forwards(out, toMember(0, in)).unresolved(in))
+	in, out = c.up(seg(packet.RST, c.cseq+1, 0))
+	w.expect("RST", in, forwards(out, toMember(0, in), closed(0)).unresolved(in))
+	// The same for a RST that ends a handshake: XDP leaves it to tc as it was.
+	c = conn{w: w, client: client(2), port: 1025, cseq: clientISN + 1, mseq: memberISN}
+	in, out = c.up(seg(packet.SYN, clientISN, 0))
+	w.expect("SYN", in, forwards(out, opened(0), toMember(0, in)).unresolved(in))
+	c = c.synAck()
+	in, out = c.up(seg(packet.RST, c.cseq, 0))
+	w.expect("RST", in, forwards(out, toMember(0, in), forgotten(0)).unresolved(in))
+}
+
+// superPackets pass whole, and count as the segments that they will be.
+func superPackets(w *world) {
+	c := w.open(client(1), 0, 1024)
+	for _, n := range []struct{ payload, size, segments int }{
+		{3000, 1000, 3}, {3000, 1460, 3}, {2921, 1460, 3}, {3500, 100, 35}, {1461, 1460, 2},
+	} {
+		g := gso{uint32(n.segments), uint32(n.size)}
+		name := fmt.Sprintf("%d bytes in segments of %d", n.payload, n.size)
+		wire := int64(n.payload + n.segments*40)
+
+		in, out := c.up(seg(packet.ACK, c.cseq, c.mseq).with(n.payload))
+		w.expectGSO(name+" from the client", in, g,
+			forwards(out, delta{"m0.packets_in": int64(n.segments), "m0.bytes_in": wire}))
+		in, out = c.down(seg(packet.ACK, c.mseq, c.cseq).with(n.payload))
+		w.expectGSO(name+" from the member", in, g,
+			forwards(out, delta{"m0.packets_out": int64(n.segments), "m0.bytes_out": wire}))
+	}
+}

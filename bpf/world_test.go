@@ -1,0 +1,349 @@
+package bpf_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"qlbaas/bpf"
+	"qlbaas/maps"
+)
+
+// hook is how a balancer is attached: tc alone, or XDP with tc behind it.
+type hook string
+
+const (
+	tcHook  hook = "tc"
+	xdpHook hook = "xdp"
+)
+
+// world is one pool: its maps, its programs, and the test that uses it now.
+type world struct {
+	testing.TB
+	hook           hook
+	tc, xdp, sweep *ebpf.Program
+	pool           *maps.Pool
+	node           *maps.Node
+	number         uint32
+	gen            maps.Generation // as written last
+	orphans        int             // ports that the test has made nobody's
+}
+
+// options of a world; the zero value is a pool of three members, alone on its node.
+type options struct {
+	flowLimit uint32     // 0 = 16384
+	slots     int        // members that there is room for; 0 = 3
+	node      *maps.Node // shared with another world
+	number    uint32     // the pool's number on the node
+}
+
+// onBothHooks runs the test once on each hook, in a world of its own.
+func onBothHooks(t *testing.T, o options, test func(w *world)) {
+	for _, h := range []hook{tcHook, xdpHook} {
+		t.Run(string(h), func(t *testing.T) { test(newWorld(t, h, o)) })
+	}
+}
+
+// run is a subtest on a pool without any flows or counts, and with its first
+// configuration.
+func (w *world) run(name string, test func(w *world)) {
+	t, ok := w.TB.(*testing.T)
+	if !ok {
+		w.Fatal("a subtest outside of a test")
+	}
+	t.Run(name, func(t *testing.T) {
+		own := *w
+		own.TB = t
+		own.reset()
+		own.configure(func(g *maps.Generation) { *g = firstGeneration(3, own.gen.VIP.FlowLimit) })
+		test(&own)
+		own.checkInvariants()
+	})
+}
+
+type tcObjects struct {
+	maps.PoolMaps
+	TC    *ebpf.Program `ebpf:"tc_lb"`
+	Sweep *ebpf.Program `ebpf:"sweep_ports"`
+}
+
+func newWorld(t testing.TB, h hook, o options) *world {
+	t.Helper()
+	if o.flowLimit == 0 {
+		o.flowLimit = 16384
+	}
+	if o.slots == 0 {
+		o.slots = 3
+	}
+	w := &world{TB: t, hook: h, number: o.number, node: o.node}
+	spec, err := bpf.LoadLb4()
+	w.must(err)
+	w.must(spec.Variables[bpf.Lb4VarPoolNumber].Set(o.number))
+	spec.Maps["flows"].MaxEntries = maps.FlowEntries(o.flowLimit)
+	if w.node == nil {
+		w.node = newNode(t, spec)
+	}
+	nodeMaps := w.node.Maps()
+	var objects tcObjects
+	w.must(spec.LoadAndAssign(&objects, &ebpf.CollectionOptions{MapReplacements: nodeMaps.Names()}))
+	w.tc, w.sweep = objects.TC, objects.Sweep
+	t.Cleanup(func() { w.tc.Close(); w.sweep.Close() })
+
+	w.pool, err = maps.NewPool(spec, objects.PoolMaps)
+	w.must(err)
+	t.Cleanup(func() { w.pool.Close() })
+	w.must(w.node.AddPool(o.number))
+	w.addSlots(o.slots)
+	if h == xdpHook {
+		w.loadXDP()
+	}
+	w.configure(func(g *maps.Generation) { *g = firstGeneration(min(o.slots, 3), o.flowLimit) })
+	return w
+}
+
+func newNode(t testing.TB, spec *ebpf.CollectionSpec) *maps.Node {
+	t.Helper()
+	var shared maps.NodeMaps
+	// The names of the pool's maps are taken away, so that only the node's are made.
+	only := spec.Copy()
+	for name := range only.Maps {
+		if !slices.Contains(maps.NodeMapNames(), name) {
+			delete(only.Maps, name)
+		}
+	}
+	if err := only.LoadAndAssign(&shared, nil); err != nil {
+		t.Fatal(err)
+	}
+	node, err := maps.NewNode(shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { node.Close() })
+	return node
+}
+
+func (w *world) loadXDP() {
+	spec, err := bpf.LoadXdpLb4()
+	w.must(err)
+	w.must(spec.Variables["pool_number"].Set(w.number))
+	w.must(spec.Variables["device_mac"].Set([6]byte(ownMAC)))
+	poolMaps, nodeMaps := w.pool.Maps(), w.node.Maps()
+	shared := poolMaps.Names()
+	for name, m := range nodeMaps.Names() {
+		shared[name] = m
+	}
+	for name := range shared {
+		if spec.Maps[name] == nil {
+			delete(shared, name)
+			continue
+		}
+		spec.Maps[name].MaxEntries = shared[name].MaxEntries()
+	}
+	var objects struct {
+		XDP *ebpf.Program `ebpf:"xdp_lb"`
+	}
+	w.must(spec.LoadAndAssign(&objects, &ebpf.CollectionOptions{MapReplacements: shared}))
+	w.xdp = objects.XDP
+	w.Cleanup(func() { w.xdp.Close() })
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) addSlots(n int) {
+	slots := make([]uint16, n)
+	for i := range slots {
+		slots[i] = uint16(i)
+	}
+	_, err := w.pool.AddSlots(slots...)
+	w.must(err)
+	for i, slot := range slots {
+		w.must(w.pool.SetHealth(slot, maps.Health{Up: true, Serial: uint32(i + 1)}))
+	}
+}
+
+// firstGeneration is ROUND_ROBIN over the first members, all of weight 1.
+func firstGeneration(members int, flowLimit uint32) maps.Generation {
+	g := maps.Generation{
+		Number: 1,
+		VIP: maps.VIP{
+			ID:               "11111111-1111-1111-1111-111111111111",
+			Address:          vip,
+			Protocol:         maps.TCP,
+			SNAT:             vip.Addr(),
+			ConnectionLimit:  maps.NoLimit,
+			FlowLimit:        flowLimit,
+			HashSeed:         0x5eed,
+			Idle:             7440 * time.Second,
+			HalfOpen:         60 * time.Second,
+			HalfOpenPressure: 5 * time.Second,
+			Closing:          10 * time.Second,
+			Rest:             60 * time.Second,
+			AffinityTimeout:  10800 * time.Second,
+		},
+	}
+	for slot := range members {
+		g.Members = append(g.Members, member(slot))
+		g.Schedule = append(g.Schedule, uint16(slot))
+	}
+	return g
+}
+
+func member(slot int) maps.Member {
+	return maps.Member{
+		Slot:    uint16(slot),
+		ID:      fmt.Sprintf("22222222-2222-2222-2222-%012x", slot),
+		Serial:  uint32(slot + 1),
+		Address: memberAddress(slot),
+		Weight:  1,
+		Present: true,
+	}
+}
+
+// configure writes a changed generation.
+func (w *world) configure(change func(g *maps.Generation)) {
+	w.Helper()
+	g := w.gen
+	g.Members = slices.Clone(g.Members)
+	g.Schedule = slices.Clone(g.Schedule)
+	g.Weights = slices.Clone(g.Weights)
+	change(&g)
+	g.Number++
+	if g.VIP.Affinity {
+		_, _, err := w.pool.EnableAffinity(10240)
+		w.must(err)
+	}
+	_, err := w.pool.Write(g)
+	w.must(err)
+	if !g.VIP.Affinity {
+		w.must(w.pool.DisableAffinity())
+	}
+	w.gen = g
+}
+
+func (w *world) setUp(slot int, up bool) {
+	w.Helper()
+	w.must(w.pool.SetHealth(uint16(slot), maps.Health{Up: up, Serial: uint32(slot + 1)}))
+}
+
+// inner finds an inner map by its pin's name.
+func (w *world) inner(format string, args ...any) *ebpf.Map {
+	w.Helper()
+	name := fmt.Sprintf(format, args...)
+	for _, in := range w.pool.Inner() {
+		if in.Name == name {
+			return in.Map
+		}
+	}
+	w.Fatalf("there is no inner map %s", name)
+	return nil
+}
+
+// reset makes the pool as if it had never seen a packet, and every member up.
+func (w *world) reset() {
+	w.Helper()
+	own, shared := w.pool.Maps(), w.node.Maps()
+	for key := range w.rawFlows() {
+		w.must(own.Flows.Delete(key))
+	}
+	w.must(w.node.RemovePool(w.number))
+	w.must(w.node.AddPool(w.number))
+	w.must(w.pool.DisableAffinity())
+	w.must(own.PoolState.Put(uint32(0), bpf.Lb4PoolState{}))
+	w.must(own.Conns.Put(uint32(0), bpf.Lb4Conns{}))
+	w.must(shared.HalfOpenNode.Put(uint32(0), bpf.Lb4HalfOpenNode{}))
+	for _, in := range w.pool.Inner() {
+		switch {
+		case strings.HasPrefix(in.Name, "member_states_"):
+			w.must(in.Map.Put(uint32(0), bpf.Lb4MemberState{}))
+		case strings.HasPrefix(in.Name, "counters_"):
+			w.must(in.Map.Put(uint32(0), make([]bpf.Lb4MemberCounters, ebpf.MustPossibleCPU())))
+		}
+	}
+	for _, m := range []*ebpf.Map{own.Drops, own.Verdicts} {
+		for i := range m.MaxEntries() {
+			w.must(m.Put(i, make([]uint64, ebpf.MustPossibleCPU())))
+		}
+	}
+	for _, slot := range w.pool.Slots() {
+		w.setUp(int(slot), true)
+	}
+}
+
+// Raw access, for tests that write what only programs write.
+
+func (w *world) rawFlows() map[bpf.Lb4FlowKey]bpf.Lb4Flow {
+	own := w.pool.Maps()
+	return readHash[bpf.Lb4FlowKey, bpf.Lb4Flow](w, own.Flows)
+}
+
+func (w *world) rawHalfOpen() map[bpf.Lb4HalfOpenKey]bpf.Lb4HalfOpen {
+	shared := w.node.Maps()
+	all := readHash[bpf.Lb4HalfOpenKey, bpf.Lb4HalfOpen](w, shared.HalfOpen)
+	for key := range all {
+		if key.Pool != w.number {
+			delete(all, key)
+		}
+	}
+	return all
+}
+
+func readHash[K comparable, V any](w *world, m *ebpf.Map) map[K]V {
+	w.Helper()
+	const batch = 4096
+	all := make(map[K]V)
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]K, batch), make([]V, batch)
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			all[keys[i]] = values[i]
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return all
+		}
+		w.must(err)
+	}
+}
+
+func (w *world) memberState(slot int) (state bpf.Lb4MemberState) {
+	w.Helper()
+	w.must(w.inner("member_states_%d", slot).Lookup(uint32(0), &state))
+	return state
+}
+
+func (w *world) setMemberState(slot int, state bpf.Lb4MemberState) {
+	w.Helper()
+	w.must(w.inner("member_states_%d", slot).Put(uint32(0), state))
+}
+
+// word and port are addresses and ports as the kernel keeps them.
+func word(a netip.Addr) bpf.Lb4Addr {
+	b := a.As4()
+	return bpf.Lb4Addr{Word: [1]uint32{binary.NativeEndian.Uint32(b[:])}}
+}
+
+func port(p uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], p)
+	return binary.NativeEndian.Uint16(b[:])
+}
+
+func rawKey(from, to netip.AddrPort) bpf.Lb4FlowKey {
+	return bpf.Lb4FlowKey{
+		Saddr: word(from.Addr()), Daddr: word(to.Addr()),
+		Sport: port(from.Port()), Dport: port(to.Port()),
+		Proto: uint32(maps.TCP),
+	}
+}
