@@ -13,10 +13,11 @@
 // says so, and the agent refuses to act on it while balancers are deployed
 // unless it was told to accept that.
 //
-// bbolt checks its meta pages but not its data, and meets a damaged page with a
-// panic, or with a fault when a page number leads outside of the file. Every
-// value carries a checksum over bucket, key and bytes, all pages are walked at
-// open, and all calls into bbolt run with faults turned into panics, and panics
+// bbolt checks its meta pages but not its data. It meets a damaged page with a
+// panic, with a fault when a page number leads outside of the file, or by asking
+// for all memory. So checkPages walks the file at open before bbolt sees it, then
+// bbolt's own check follows; every value carries a checksum over bucket, key and
+// bytes; and all calls into bbolt run with faults turned into panics, and panics
 // into errors that are lbaas.ErrStoreDamaged. A damaged store takes no changes.
 //
 // After a commit that the disk refused, the transaction number tells whether the

@@ -2,13 +2,37 @@ package store
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// lockPoll is how often a lock is tried again.
+const lockPoll = 20 * time.Millisecond
+
+// lock takes the lock that bbolt will take, until f is closed.
+func lock(f *os.File, exclusive bool, timeout time.Duration) error {
+	how := unix.LOCK_NB | unix.LOCK_SH
+	if exclusive {
+		how = unix.LOCK_NB | unix.LOCK_EX
+	}
+	for end := time.Now().Add(timeout); ; time.Sleep(lockPoll) {
+		err := unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if time.Now().After(end) {
+			return lockedError(f.Name())
+		}
+	}
+}
+
+func lockedError(path string) error { return fmt.Errorf("%w: %s", ErrLocked, holder(path)) }
 
 // holder names the process that has a lock on the file, as far as it can be seen.
 func holder(path string) string {

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"qlbaas/lbaas"
 )
@@ -36,6 +38,9 @@ const bucketStore = "store"
 // mapSize is the initial memory map. It is larger than any expected database,
 // so that growing does not have to wait for readers; it takes address space only.
 const mapSize = 64 << 20
+
+// growSize is by how much the file grows at a time.
+const growSize = 1 << 20
 
 // Options configures Open; the zero value is fine.
 type Options struct {
@@ -185,18 +190,23 @@ func (s *Store) open(timeout time.Duration) error {
 			return f, err
 		},
 	}
+	if err := s.examine(timeout); err != nil {
+		return err
+	}
 	err := guard(func() (err error) {
-		s.db, err = bbolt.Open(s.path, 0o600, opts)
+		if s.db, err = bbolt.Open(s.path, 0o600, opts); err == nil {
+			s.db.AllocSize = growSize
+		}
 		return err
 	})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("%w: %s", ErrLocked, holder(s.path))
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum),
-		errors.Is(err, berrors.ErrVersionMismatch):
-		return fmt.Errorf("%w: %w", lbaas.ErrStoreDamaged, err)
-	case err != nil:
+		return lockedError(s.path)
+	case errors.As(err, new(syscall.Errno)):
 		return err
+	case err != nil:
+		// What is not the file system's refusal is bbolt's: it can't read the file.
+		return asDamage(err)
 	}
 	// The check comes before the first write: a write could make damage worse.
 	if err := s.check(); err != nil {
@@ -208,6 +218,26 @@ func (s *Store) open(timeout time.Duration) error {
 		}
 	}
 	return s.inspect()
+}
+
+// examine looks at the file before bbolt does, while no other process writes it.
+func (s *Store) examine(timeout time.Duration) error {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := lock(f, !s.readOnly, timeout); err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 && !s.readOnly {
+		return err // bbolt makes a database of an empty file
+	}
+	if err := checkPages(f, info.Size()); err != nil {
+		return asDamage(err)
+	}
+	return nil
 }
 
 // prepare makes the buckets that are missing, in a new file all of them.
@@ -267,12 +297,14 @@ func (s *Store) Close() error {
 	return s.closeErr
 }
 
-// closeFile gives up the lock on the file when bbolt can no longer do so.
+// closeFile gives up the lock on the file when bbolt can no longer do so. The
+// lock goes explicitly: a memory map that bbolt left behind would keep it.
 func (s *Store) closeFile() {
 	if s.db != nil && !s.stuck.Load() {
 		_ = guard(s.db.Close)
 	}
 	if s.file != nil {
+		_ = unix.Flock(int(s.file.Fd()), unix.LOCK_UN)
 		_ = s.file.Close()
 	}
 }
