@@ -156,6 +156,14 @@ func (n *Node) ensureTraffic(ctx context.Context, p *pool, b *Balancer, w wiring
 		p.announce = false
 		return nil
 	}
+	if joined || came {
+		if err := n.awaitCarrier(ctx, n.routes, w.outside.Attrs().Index); err != nil {
+			return err
+		}
+		if err := n.awaitCarrier(ctx, p.ns.routes, w.inside.Attrs().Index); err != nil {
+			return err
+		}
+	}
 	if err := n.ensureRoutes(ctx, p, b, w.inside); err != nil {
 		return err
 	}
