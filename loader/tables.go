@@ -142,6 +142,9 @@ func (n *Node) addSlots(ctx context.Context, p *pool, added []*member) error {
 	}
 	for _, m := range added {
 		if err == nil {
+			err = p.startPorts(m)
+		}
+		if err == nil {
 			err = p.view.SetHealth(m.slot, maps.Health{Up: true, Serial: m.serial})
 		}
 	}
@@ -151,12 +154,39 @@ func (n *Node) addSlots(ctx context.Context, p *pool, added []*member) error {
 	return nil
 }
 
-// dropSlots takes slots away that no generation knows.
-func (n *Node) dropSlots(p *pool, slots []uint16) error {
-	if err := p.view.RemoveSlots(slots...); err != nil {
+// portLead is how many ports a former owner of the address may still take before
+// the next generation: more than a node opens in a grace period.
+const portLead = 4096
+
+// startPorts makes a new member begin after the ports of a former one with the same
+// address and port, whose connections are still in the flow table. Both would have
+// the same tuples: a member that was removed and came back at once would be out of
+// reach until the old connections are gone.
+func (p *pool) startPorts(added *member) error {
+	var former *member
+	for _, m := range p.members {
+		if m.address == added.address && m.serial != added.serial && (former == nil || m.serial > former.serial) {
+			former = m
+		}
+	}
+	if former == nil {
+		return nil
+	}
+	state, err := p.view.MemberState(former.slot)
+	if err != nil {
 		return err
 	}
-	return p.unpinSlots(slots)
+	return p.view.StartPorts(added.slot, state.PortCursor+portLead)
+}
+
+// dropSlots takes slots away that no generation knows.
+func (n *Node) dropSlots(p *pool, slots []uint16) error {
+	return n.undo(func() error {
+		if err := p.view.RemoveSlots(slots...); err != nil {
+			return err
+		}
+		return p.unpinSlots(slots)
+	})
 }
 
 func (p *pool) unpinSlots(slots []uint16) error {

@@ -175,7 +175,7 @@ func TestStates(t *testing.T) {
 	conns.Count[2], conns.Count[MaxSlots-1] = 11, 12
 	put(p.own.Conns, &conns)
 
-	if got, err := p.MemberState(2); err != nil || got != (MemberState{Active: 5, PortsUsed: 9}) {
+	if got, err := p.MemberState(2); err != nil || got != (MemberState{Active: 5, PortsUsed: 9, PortCursor: 70}) {
 		t.Errorf("member state %+v, %v", got, err)
 	}
 	if got, err := p.PoolState(); err != nil || got != (PoolState{Active: 6, Flows: 8, Turns: 1 << 40}) {

@@ -12,6 +12,9 @@ type MemberState struct {
 	Active uint32
 	// PortsUsed of NATPorts source ports are taken toward the member.
 	PortsUsed uint32
+	// PortCursor counts the ports that were tried; its remainder by NATPorts is the
+	// one to try next.
+	PortCursor uint32
 }
 
 // PoolState is what the pool holds now.
@@ -36,7 +39,20 @@ func (p *Pool) MemberState(slot uint16) (MemberState, error) {
 	if err := m.Lookup(uint32(0), &stored); err != nil {
 		return MemberState{}, wrap(err, "read state of slot %d", slot)
 	}
-	return MemberState{Active: stored.Active, PortsUsed: stored.PortsUsed}, nil
+	return MemberState{Active: stored.Active, PortsUsed: stored.PortsUsed, PortCursor: stored.PortCursor}, nil
+}
+
+// StartPorts makes a new slot take its first port at the cursor. Only before a
+// generation knows the slot: programs write to the same entry. ErrNotFound without
+// such a slot.
+func (p *Pool) StartPorts(slot uint16, cursor uint32) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	m, err := p.at(memberStates, uint32(slot))
+	if err != nil {
+		return fmt.Errorf("set port cursor: %w", err)
+	}
+	return wrap(m.Put(uint32(0), &bpf.Lb4MemberState{PortCursor: cursor}), "set port cursor of slot %d", slot)
 }
 
 // PoolState reads what the pool holds.
