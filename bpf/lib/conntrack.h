@@ -23,15 +23,6 @@ static __always_inline void mate_key(struct flow_key *key, const struct flow *fl
 	key->proto = proto;
 }
 
-/* The flow's port at its member, from the client side's entry. */
-static __always_inline void port_release(__u32 slot, __be16 port)
-{
-	struct member_state *ms = member_state_get(slot);
-
-	if (ms)
-		port_clear(ms, port_pos(port));
-}
-
 static __always_inline bool flow_condemn(struct flow *flow)
 {
 	return !(__sync_fetch_and_or(&flow->state, FLOW_DEAD) & FLOW_DEAD);
@@ -60,21 +51,27 @@ static __always_inline void flow_close(struct flow *client)
 	conns_add(slot, -1);
 }
 
-/* Deletes a pair that the caller has condemned. */
+/* Deletes a pair that the caller has condemned. Only who really deletes the client's
+ * entry takes it off the levels. */
 static __noinline int flow_remove(const struct flow_key *key, struct flow *client)
 {
 	struct pool_state *ps = pool_state_get();
+	struct member_state *ms;
 	__u32 slot = client->slot;
 	__be16 port = client->sport;
 	struct flow_key mate = {};
 
 	flow_close(client);
 	mate_key(&mate, client, key->proto);
-	bpf_map_delete_elem(&flows, key);
+	if (bpf_map_delete_elem(&flows, key))
+		return 0;
 	bpf_map_delete_elem(&flows, &mate);
-	port_release(slot, port);
 	if (ps)
 		__sync_fetch_and_add(&ps->flows, -1);
+	ms = member_state_get(slot);
+	/* The expiry may have taken our bit for an orphan's, and a connection with it. */
+	if (ms && !port_clear(ms, port_pos(port)))
+		conns_add(slot, 1);
 	return 0;
 }
 
@@ -141,9 +138,33 @@ static __noinline int flow_signal(struct pkt *pkt, struct flow *flow)
 	return 0;
 }
 
+/* The member's drain has ended: the packet's sender and its peer get a RST, and
+ * this was the flow's last packet, but for a SYN that opens another one. */
+static __always_inline int flow_reset(struct pkt *pkt, struct flow *flow)
+{
+	struct flow *client = flow_client(pkt, flow);
+
+	if ((pkt->tcp_flags & TCP_SYN) && (flow->state & FLOW_CLOSED))
+		return 0;
+	if (client)
+		flow_close(client);
+	pkt->answer = ANSWER_RST_BOTH;
+	return -DROP_DRAINED;
+}
+
+/* As far as a segment may be off what its direction has shown so far, both ways: the
+ * largest window that a Linux host offers by itself. */
+#define REACH (1U << 25)
+
+static __always_inline bool in_reach(__u32 number, __u32 shown)
+{
+	return number - shown + REACH < 2 * REACH;
+}
+
 /*
  * Keeps the entry's view of its direction. A SYN or RST refreshes nothing: either
- * can be sent by somebody who only guesses the addresses.
+ * can be sent by somebody who only guesses the addresses. Nor does a segment from
+ * nowhere say what comes next, or its forger could choose the number of his RST.
  */
 static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
 {
@@ -156,6 +177,8 @@ static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
 	}
 	if (flow->seen != pkt->now)
 		flow->seen = pkt->now;
+	if (!in_reach(pkt->end, flow->next) || !in_reach(pkt->ack, flow->ack))
+		return 0;
 	if (flow->ack != pkt->ack)
 		flow->ack = pkt->ack;
 	if ((__s32)(pkt->end - flow->next) > 0)

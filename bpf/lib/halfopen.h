@@ -28,22 +28,26 @@ static __always_inline bool half_open_condemn(struct half_open *client)
 	return flow_condemn(&client->flow);
 }
 
-/* Deletes a handshake that the caller has condemned. keep_port: it became a flow. */
+/* Deletes a handshake that the caller has condemned. keep_port: it became a flow.
+ * Only who really deletes the client's half takes it off the levels. */
 static __noinline int half_open_remove(const struct half_open_key *client, struct half_open *entry,
 				       bool keep_port)
 {
 	struct half_open_key mate = { .pool = client->pool };
 	__be16 port = entry->flow.sport;
 	__u32 slot = entry->flow.slot;
+	struct member_state *ms;
 
 	mate_key(&mate.tuple, &entry->flow, client->tuple.proto);
-	bpf_map_delete_elem(&half_open, client);
+	if (bpf_map_delete_elem(&half_open, client))
+		return 0;
 	bpf_map_delete_elem(&half_open, &mate);
 	use_add(client->pool, -1);
-	if (client->pool == pool_number && !keep_port) {
-		port_release(slot, port);
+	if (client->pool != pool_number || keep_port)
+		return 0;
+	ms = member_state_get(slot);
+	if (ms && port_clear(ms, port_pos(port)))
 		conns_add(slot, -1);
-	}
 	return 0;
 }
 
@@ -116,7 +120,8 @@ static __always_inline void place_take(__u32 place, const struct half_open_key *
 }
 
 /*
- * The handshake is complete: both entries move to the flows, member side first.
+ * The handshake is complete: both entries move to the flows, member side first, and
+ * the packet is to be looked up again.
  * Only the ACK of the member's own sequence number does that, so that nobody who
  * cannot see the member's answer ever holds a flow.
  */
@@ -136,10 +141,8 @@ static __noinline int half_open_promote(const struct half_open_key *key, struct 
 		return -DROP_INTERNAL;
 	mate_key(&mate.tuple, &client->flow, key->tuple.proto);
 	member = bpf_map_lookup_elem(&half_open, &mate);
-	if (!member)
-		return -DROP_NO_ENTRY;
-	if (!half_open_condemn(client))
-		return 0; /* the other CPU has it in hand: this packet may follow */
+	if (!member || !half_open_condemn(client))
+		return STOP_AGAIN; /* another CPU has it in hand */
 	if (__sync_fetch_and_add(&ps->active, 1) >= vip->connection_limit &&
 	    vip->connection_limit != NO_LIMIT) {
 		__sync_fetch_and_add(&ps->active, -1);
@@ -154,6 +157,7 @@ static __noinline int half_open_promote(const struct half_open_key *key, struct 
 	flow = client->flow;
 	flow.state &= ~(FLOW_DEAD | FLOW_SYN_ACK);
 	flow.seen = pkt->now;
+	flow.next = pkt->seq; /* of the SYN that the member has taken */
 	flow.ack = pkt->ack;
 	if (bpf_map_update_elem(&flows, &key->tuple, &flow, BPF_NOEXIST)) {
 		bpf_map_delete_elem(&flows, &mate.tuple);
@@ -167,7 +171,7 @@ static __noinline int half_open_promote(const struct half_open_key *key, struct 
 	counters = counters_get(slot);
 	if (counters)
 		counters->connections++;
-	return 0;
+	return STOP_AGAIN;
 full:
 	__sync_fetch_and_add(&ps->active, -1);
 	__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);

@@ -28,15 +28,17 @@ static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow 
 
 	if (state & FLOW_DEAD)
 		return STOP_RENEW;
-	if (state & FLOW_RESET) {
-		pkt->answer = ANSWER_RST_BOTH;
-		return -DROP_DRAINED;
-	}
-	rc = flow_track(pkt, flow);
+	if (ttl_spent(pkt))
+		return -DROP_TTL;
+	rc = state & FLOW_RESET ? flow_reset(pkt, flow) : 0;
+	if (!rc)
+		rc = flow_track(pkt, flow);
 	return rc ? rc : forward(ctx, pkt, flow);
 }
 
-/* A packet of a handshake. Returns 0 if there is none, or it has become a flow. */
+/* A packet of a handshake. Returns 0 if there is none, STOP_AGAIN if it has just
+ * become a flow: its entry is free for others now, and the packet may be more than
+ * an ACK. */
 static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 {
 	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
@@ -47,6 +49,8 @@ static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 	entry = bpf_map_lookup_elem(&half_open, &key);
 	if (!entry)
 		return 0;
+	if (ttl_spent(pkt))
+		return -DROP_TTL;
 	if (!(entry->flow.state & FLOW_MEMBER_SIDE)) {
 		client = entry;
 		mate.tuple = pkt->key;
@@ -55,10 +59,10 @@ static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 		mate_key(&mate.tuple, &entry->flow, pkt->key.proto);
 		client = bpf_map_lookup_elem(&half_open, &mate);
 		if (!client)
-			return -DROP_NO_ENTRY;
+			return STOP_AGAIN; /* another CPU has it in hand */
 		rc = half_open_from_member(client, entry, pkt);
 	}
-	if (rc < 0 || rc == STOP_RENEW)
+	if (rc < 0 || rc == STOP_AGAIN)
 		return rc;
 	sent = forward(ctx, pkt, &entry->flow);
 	if (rc == STOP_LAST) {
@@ -96,10 +100,20 @@ static __always_inline int verdict(ctx_t *ctx, struct pkt *pkt, int rc)
 	return hook_drop();
 }
 
+/* A packet of what is in the tables; 0 = of nothing there. */
+static __noinline int known(ctx_t *ctx, struct pkt *pkt)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->key);
+	int rc = STOP_RENEW;
+
+	if (flow)
+		rc = flow_packet(ctx, pkt, flow);
+	return rc == STOP_RENEW ? handshake_packet(ctx, pkt) : rc;
+}
+
 static __always_inline int lb(ctx_t *ctx)
 {
 	struct pkt pkt = {};
-	struct flow *flow;
 	int rc;
 
 	rc = parse(ctx, &pkt);
@@ -107,15 +121,12 @@ static __always_inline int lb(ctx_t *ctx)
 		return verdict(ctx, &pkt, rc);
 	pkt.now = ticks_now();
 
-	rc = STOP_RENEW;
-	flow = bpf_map_lookup_elem(&flows, &pkt.key);
-	if (flow)
-		rc = flow_packet(ctx, &pkt, flow);
-	if (rc == STOP_RENEW)
-		rc = handshake_packet(ctx, &pkt);
+	rc = known(ctx, &pkt);
 	if (!rc)
 		rc = stranger(ctx, &pkt);
-	if (!rc) /* a new handshake, opened by us or at the same time by another CPU */
-		rc = handshake_packet(ctx, &pkt);
+	if (rc == STOP_AGAIN)
+		rc = known(ctx, &pkt);
+	if (!rc || rc == STOP_AGAIN)
+		rc = -DROP_NO_ENTRY; /* made, and gone again */
 	return verdict(ctx, &pkt, rc);
 }

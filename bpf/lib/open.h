@@ -25,7 +25,10 @@ static __always_inline bool martian4(__be32 saddr)
 
 /* Takes a port toward the member by inserting the member's half: the insertion is
  * the claim. Then the flows are asked, in this order: the other side of the move
- * from handshake to flow inserts there before it deletes here. */
+ * from handshake to flow inserts there before it deletes here.
+ *
+ * A port that turns out to be somebody's had lost its bit to the expiry, and a
+ * connection with it: our claim gives it both back. */
 static __noinline int port_open(struct opening *o, struct vip *vip)
 {
 	struct member_state *ms = member_state_get(o->slot);
@@ -39,26 +42,31 @@ static __noinline int port_open(struct opening *o, struct vip *vip)
 		if (pos >= NAT_PORTS)
 			return -DROP_NAT_FULL;
 		o->member_key.tuple.dport = port_at(pos);
-		if (o->member_key.tuple.dport == vip->port)
-			continue; /* stays taken for good */
-		if (bpf_map_update_elem(&half_open, &o->member_key, &o->entry, BPF_NOEXIST))
-			continue; /* somebody's still: its bit had been cleared, now it is set */
-		if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple)) {
-			o->pos = pos;
-			return 0;
+		if (o->member_key.tuple.dport == vip->port) {
+			if (!port_clear(ms, pos))
+				conns_add(o->slot, 1);
+			continue; /* the listener's */
 		}
-		bpf_map_delete_elem(&half_open, &o->member_key);
+		if (!bpf_map_update_elem(&half_open, &o->member_key, &o->entry, BPF_NOEXIST)) {
+			if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple)) {
+				o->pos = pos;
+				return 0;
+			}
+			bpf_map_delete_elem(&half_open, &o->member_key);
+		}
+		conns_add(o->slot, 1);
 	}
 	return -DROP_NAT_FULL;
 }
 
+/* Gives back port and connection of a handshake that will not be. */
 static __always_inline void opening_undo(struct opening *o)
 {
 	struct member_state *ms = member_state_get(o->slot);
 
 	bpf_map_delete_elem(&half_open, &o->member_key);
-	if (ms)
-		port_clear(ms, o->pos);
+	if (ms && port_clear(ms, o->pos))
+		conns_add(o->slot, -1);
 }
 
 /* Fills in both halves but for the port. */
@@ -103,8 +111,16 @@ static __always_inline void opening_turn(struct opening *o, const struct pkt *pk
 	o->entry.flow.next = pkt->end;
 }
 
-/* Both halves in the table. 0, or why not; EEXIST of the client's half means that
- * the other CPU opened the same connection, which the caller finds. */
+/* Did another CPU complete the client's handshake since the flows were asked? */
+static __always_inline bool opened_meanwhile(const struct pkt *pkt)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->key);
+
+	return flow && !(flow->state & FLOW_DEAD);
+}
+
+/* Both halves in the table: STOP_AGAIN, or why not. Another CPU may have opened the
+ * same connection; then ours is undone and the caller finds that one. */
 static __noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot)
 {
 	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
@@ -124,8 +140,12 @@ static __noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vi
 	opening_turn(&o, pkt);
 	if (bpf_map_update_elem(&half_open, &key, &o.entry, BPF_NOEXIST)) {
 		opening_undo(&o);
-		conns_add(slot, -1);
-		return 0;
+		return STOP_AGAIN;
+	}
+	if (opened_meanwhile(pkt)) {
+		bpf_map_delete_elem(&half_open, &key);
+		opening_undo(&o);
+		return STOP_AGAIN;
 	}
 	place_take(o.entry.ring, &key);
 	use_add(pool_number, 1);
@@ -133,7 +153,7 @@ static __noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vi
 	ms = member_state_get(slot);
 	if (ms && port_set(ms, o.pos))
 		conns_add(slot, 1);
-	return 0;
+	return STOP_AGAIN;
 give_back:
 	conns_add(slot, -1);
 	return rc;
@@ -178,6 +198,12 @@ static __always_inline int table_allows(struct vip *vip, struct pkt *pkt)
 	return -DROP_FLOWS_FULL;
 }
 
+/* Nobody's, unless its handshake moved to the flows between our two look-ups. */
+static __always_inline int nobodys(const struct pkt *pkt, int reason)
+{
+	return bpf_map_lookup_elem(&flows, &pkt->key) ? STOP_AGAIN : -reason;
+}
+
 /* A packet that belongs to nothing we know. */
 static __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 {
@@ -194,10 +220,14 @@ static __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 	if (pkt->key.dport != vip->port || pkt->key.proto != vip->proto) {
 		__u32 pos = port_pos(pkt->key.dport);
 
-		return pos < NAT_PORTS && pkt->key.dport != vip->port ? -DROP_NAT_NOMAP : STOP_PASS;
+		if (pos >= NAT_PORTS || pkt->key.dport == vip->port)
+			return STOP_PASS;
+		return nobodys(pkt, DROP_NAT_NOMAP);
 	}
 	if ((pkt->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return -DROP_NO_ENTRY;
+		return nobodys(pkt, DROP_NO_ENTRY);
+	if (ttl_spent(pkt))
+		return -DROP_TTL;
 
 	rc = limits_allow(vip, pkt);
 	if (!rc)

@@ -44,6 +44,8 @@ static __always_inline int parse_ip4(ctx_t *ctx, struct pkt *pkt)
 	pkt->l4 = L3_OFF + hdr;
 	if (ip->version != 4)
 		return -DROP_IP_VER;
+	if (pkt->key.proto != IPPROTO_TCP)
+		return STOP_PASS;
 	if (hdr < sizeof(*ip))
 		return defect(pkt, DROP_IP_IHL);
 	if (pkt->ip_len < hdr || pkt->ip_len > room)
@@ -112,9 +114,5 @@ static __always_inline int parse(ctx_t *ctx, struct pkt *pkt)
 	if (eth->h_proto != bpf_htons(ETH_P_IP) || hook_tagged(ctx) || hook_other_host(ctx))
 		return STOP_PASS;
 	rc = parse_ip4(ctx, pkt);
-	if (rc)
-		return rc;
-	if (pkt->key.proto != IPPROTO_TCP)
-		return STOP_PASS;
-	return parse_tcp(ctx, pkt);
+	return rc ? rc : parse_tcp(ctx, pkt);
 }

@@ -13,6 +13,7 @@
 #define STOP_PUNT 3    /* XDP: the tc program must finish it; nothing was changed */
 #define STOP_RENEW 4   /* its flow was over and is gone: look at it as a stranger */
 #define STOP_LAST 5    /* the last packet of its handshake: forward, then forget */
+#define STOP_AGAIN 6   /* its entries have just been made: look it up again */
 
 struct pkt {
 	struct flow_key key;
@@ -52,6 +53,12 @@ enum tcp_flags {
 	TCP_PSH = 8,
 	TCP_ACK = 16,
 };
+
+/* Can the packet travel no further? Asked before it leaves any trace. */
+static __always_inline bool ttl_spent(const struct pkt *pkt)
+{
+	return pkt->ttl <= 1;
+}
 
 static __always_inline __u32 ticks_now(void)
 {

@@ -10,8 +10,6 @@ static __noinline int route(ctx_t *ctx, struct pkt *pkt, const struct flow *flow
 {
 	struct bpf_fib_lookup fib = {};
 
-	if (pkt->ttl <= 1)
-		return -DROP_TTL;
 	fib.family = 2; /* AF_INET */
 	fib.tos = pkt->tos;
 	fib.l4_protocol = pkt->key.proto;

@@ -171,13 +171,15 @@ static __always_inline __u32 choose_by_method(struct vip *vip, struct pkt *pkt)
 	return choose_scheduled(vip, ps, pkt);
 }
 
-/* May a client that had this member before have it again? Not asked: its weight. */
+/* May a client that had this member before have it again? Not asked: its weight.
+ * Another CPU's packet may have been here a tick after ours came in. */
 static __always_inline bool affinity_holds(const struct vip *vip, const struct affinity *a,
 					   __u32 now)
 {
+	__u32 age = now + TICKS_PER_SEC - a->seen;
 	struct member *m;
 
-	if (vip->affinity_sec && now - a->seen > vip->affinity_sec * TICKS_PER_SEC)
+	if (vip->affinity_sec && age > (vip->affinity_sec + 1) * TICKS_PER_SEC)
 		return false;
 	m = member_get(vip, a->slot);
 	return m && m->serial == a->serial && (m->flags & MEMBER_PRESENT) && slot_up(a->slot);

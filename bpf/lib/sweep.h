@@ -54,7 +54,14 @@ static __always_inline bool condemn_unchanged(struct flow *flow, __u64 was)
 {
 	__u64 *mark = __builtin_assume_aligned(&flow->state, sizeof(*mark));
 
-	return __sync_val_compare_and_swap(mark, was, was | FLOW_DEAD) == was;
+	return !(was & FLOW_DEAD) && __sync_val_compare_and_swap(mark, was, was | FLOW_DEAD) == was;
+}
+
+/* Is the mark of an entry as old as this one's left by a race? Who is at work on an
+ * entry has marked it as soon as it was older than the limit, not twice as old. */
+static __always_inline bool left_behind(const struct sweep_walk *walk, __u64 was, __u32 limit)
+{
+	return (was & FLOW_DEAD) && older(walk, was >> 32, 2 * limit);
 }
 
 static __always_inline __u32 flow_limit_ticks(const struct sweep_walk *walk, __u32 state)
@@ -74,8 +81,8 @@ static __noinline int sweep_flow(struct sweep_walk *walk, const struct flow_key 
 				 struct flow *member)
 {
 	struct flow_key key = {};
+	__u32 seen, other, limit;
 	struct flow *client;
-	__u32 seen, other;
 	__u64 was;
 
 	mate_key(&key, member, member_key->proto);
@@ -92,8 +99,10 @@ static __noinline int sweep_flow(struct sweep_walk *walk, const struct flow_key 
 	was = *(volatile __u64 *)&client->state;
 	other = *(volatile __u32 *)&member->seen;
 	seen = later(was >> 32, other);
-	if (older(walk, seen, flow_limit_ticks(walk, was))) {
-		if ((was & FLOW_DEAD) || !condemn_unchanged(client, was))
+	limit = flow_limit_ticks(walk, was);
+	if (older(walk, seen, limit)) {
+		if (!left_behind(walk, was, walk->vip->idle_sec * TICKS_PER_SEC) &&
+		    !condemn_unchanged(client, was))
 			return 0;
 		if (*(volatile __u32 *)&member->seen != other) {
 			__sync_fetch_and_and(&client->state, ~FLOW_DEAD);
@@ -101,7 +110,7 @@ static __noinline int sweep_flow(struct sweep_walk *walk, const struct flow_key 
 		}
 		flow_remove(&key, client);
 		walk->expired++;
-	} else if (walk->flags & SWEEP_RESET) {
+	} else if ((walk->flags & SWEEP_RESET) && !(was & FLOW_CLOSED)) {
 		__sync_fetch_and_or(&client->state, FLOW_RESET);
 		__sync_fetch_and_or(&member->state, FLOW_RESET);
 	}
@@ -125,8 +134,8 @@ static __noinline int sweep_half_open(struct sweep_walk *walk,
 	if (!client) {
 		if (older(walk, member->flow.seen, limit) &&
 		    !bpf_map_delete_elem(&half_open, member_key)) {
-			port_clear(walk->ms, port_pos(member_key->tuple.dport));
-			conns_add(walk->slot, -1);
+			if (port_clear(walk->ms, port_pos(member_key->tuple.dport)))
+				conns_add(walk->slot, -1);
 			walk->healed++;
 		}
 		return 0;
@@ -134,8 +143,8 @@ static __noinline int sweep_half_open(struct sweep_walk *walk,
 	was = *(volatile __u64 *)&client->flow.state;
 	if (!older(walk, was >> 32, limit))
 		return 0;
-	/* A mark that is as old as this was left by a race; its owner is long gone. */
-	if (!(was & FLOW_DEAD) && !condemn_unchanged(&client->flow, was))
+	if (!left_behind(walk, was, walk->vip->half_open_sec * TICKS_PER_SEC) &&
+	    !condemn_unchanged(&client->flow, was))
 		return 0;
 	half_open_remove(&key, client, false);
 	walk->expired++;
@@ -169,8 +178,6 @@ static __always_inline int sweep_port(struct sweep_walk *walk, __u32 pos)
 	key.tuple.sport = walk->port;
 	key.tuple.dport = port_at(pos);
 	key.tuple.proto = walk->vip->proto;
-	if (key.tuple.dport == walk->vip->port)
-		return 0; /* the listener's: taken for good */
 	walk->looked++;
 	flow = bpf_map_lookup_elem(&flows, &key.tuple);
 	if (flow)

@@ -1,0 +1,220 @@
+package bpf_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"qlbaas/maps"
+	"qlbaas/tests/packet"
+)
+
+func TestHandshake(t *testing.T) {
+	onBothHooks(t, options{}, func(w *world) {
+		w.run("three steps make a flow", func(w *world) {
+			c := w.open(client(1), 0, 1024)
+			c.works()
+		})
+		w.run("each client gets its own", func(w *world) {
+			for n := range 30 {
+				c := w.open(client(n), n%3, 1024+uint16(n/3))
+				c.works()
+			}
+		})
+		w.run("SYN again", synAgain)
+		w.run("SYN with data", synWithData)
+		w.run("blind ACK", blindACK)
+		w.run("lost ACK", lostACK)
+		w.run("the ACK that ends it too", finOfTheFirstACK)
+		w.run("SYN-ACK again", synAckAgain)
+		w.run("answers from elsewhere", answersFromElsewhere)
+		w.run("member refuses", memberRefuses)
+		w.run("client resets", clientResets)
+		w.run("member still in TIME-WAIT", staleMember)
+		w.run("both sides open", simultaneousOpen)
+	})
+}
+
+// synAgain: a SYN that is sent again finds its handshake, whatever its number.
+func synAgain(w *world) {
+	c := w.syn(client(1), 0, 1024)
+	for range 3 {
+		c.sends("SYN again", seg(packet.SYN, clientISN, 0))
+	}
+	c.sends("SYN with another number", seg(packet.SYN, 77, 0))
+	c = c.synAck()
+	c.sends("SYN after the SYN-ACK", seg(packet.SYN, clientISN, 0))
+	c = c.ack()
+	c.works()
+
+	// The number of the SYN that the member has taken counts in the end.
+	c = w.syn(client(2), 1, 1024)
+	c.sends("SYN with another number", seg(packet.SYN, 0x7fff0000, 0))
+	c.cseq = 0x7fff0001
+	c = c.synAck().ack()
+	c.works()
+	c.sends("RST with the next number", seg(packet.RST, c.cseq, 0), closed(1))
+}
+
+// synWithData (TCP fast open) makes no flow.
+func synWithData(w *world) {
+	s := seg(packet.SYN, clientISN, 0).with(500)
+	c := w.synWith(client(1), 0, 1024, s)
+	c.cseq = clientISN + 1 // the member has not taken the data
+	c = c.synAck().ack()
+	c.works()
+
+	c = w.synWith(client(2), 1, 1024, s)
+	c = c.synAck().ack() // this one has
+	c.works()
+}
+
+// blindACK: nobody who does not see the member's answer can make a flow.
+func blindACK(w *world) {
+	c := w.syn(client(1), 0, 1024)
+	refused := func(when string) {
+		for _, ack := range []uint32{0, 1, memberISN - 1, memberISN, memberISN + 2, 0xffffffff} {
+			for _, flags := range []packet.Flags{packet.ACK, packet.ACK | packet.PSH, packet.ACK | packet.FIN} {
+				in, _ := c.up(seg(flags, c.cseq, ack).with(10))
+				w.expect(fmt.Sprintf("%s %d %s", flags, ack, when), in, drops("bad_ack"))
+			}
+		}
+	}
+	refused("before the SYN-ACK")
+	in, _ := c.up(seg(packet.ACK, c.cseq, memberISN+1))
+	w.expect("the right number, before it is known", in, drops("bad_ack"))
+	c = c.synAck()
+	refused("after the SYN-ACK")
+	c = c.ack()
+	c.works()
+}
+
+// lostACK: data completes the handshake when the ACK itself was lost, and counts as
+// data.
+func lostACK(w *world) {
+	c := w.syn(client(1), 0, 1024).synAck()
+	s := seg(packet.ACK|packet.PSH, c.cseq, c.mseq).with(700)
+	c.sends("data", s, established(0))
+	c.cseq = s.end()
+	c.gets("ACK", seg(packet.ACK, c.mseq, c.cseq-300)) // of a part
+	c.sends("RST behind the data", seg(packet.RST, c.cseq, 0), closed(0))
+}
+
+// finOfTheFirstACK: a client that closes at once may send its FIN, data and ACK in
+// one segment, or lose all but that one.
+func finOfTheFirstACK(w *world) {
+	for n, size := range []int{0, 20} {
+		c := w.syn(client(n), n, 1024).synAck()
+		s := seg(packet.FIN|packet.ACK, c.cseq, c.mseq).with(size)
+		c.sends("FIN that completes the handshake", s, established(n))
+		c.cseq = s.end()
+		c.gets("FIN", seg(packet.FIN|packet.ACK, c.mseq, c.cseq), closed(n))
+		c.sends("last ACK", seg(packet.ACK, c.cseq, c.mseq+1))
+	}
+}
+
+func synAckAgain(w *world) {
+	c := w.syn(client(1), 0, 1024).synAck()
+	c.gets("SYN-ACK again", seg(packet.SYN|packet.ACK, memberISN, c.cseq))
+	c = c.ack()
+	c.gets("SYN-ACK after the ACK", seg(packet.SYN|packet.ACK, memberISN, c.cseq))
+	c.works()
+
+	// A member that has forgotten the first one may choose another number.
+	c = w.syn(client(2), 1, 1024).synAck()
+	c.gets("SYN-ACK with another number", seg(packet.SYN|packet.ACK, 0x66660000, c.cseq))
+	in, _ := c.up(seg(packet.ACK, c.cseq, c.mseq))
+	w.expect("ACK of the first one", in, drops("bad_ack"))
+	c.mseq = 0x66660001
+	c = c.ack()
+	c.works()
+}
+
+// answersFromElsewhere: only the member, from the port that was asked, answers.
+func answersFromElsewhere(w *world) {
+	c := w.syn(client(1), 0, 1024)
+	s := seg(packet.SYN|packet.ACK, memberISN, c.cseq)
+	for name, from := range map[string]netip.AddrPort{
+		"another member":        memberAddress(1),
+		"another of its ports":  netip.AddrPortFrom(memberAddress(0).Addr(), 81),
+		"the client":            client(1),
+		"a stranger":            client(9),
+		"its ephemeral port":    netip.AddrPortFrom(memberAddress(0).Addr(), 40001),
+		"the gateway, its port": netip.AddrPortFrom(gateway, 80),
+	} {
+		w.expect("SYN-ACK from "+name, s.arrives(from, c.nat()), drops("nat_nomap"))
+	}
+	w.expect("SYN-ACK to another port", s.arrives(c.member(), netip.AddrPortFrom(vip.Addr(), 1025)), drops("nat_nomap"))
+	c = c.synAck().ack()
+	c.works()
+	// The member's own business, from its service port to the client, is not ours.
+	w.expect("member to client", seg(packet.SYN, 5, 0).arrives(c.member(), c.client), passes())
+}
+
+// memberRefuses: a RST that answers the SYN ends the handshake and reaches the client.
+func memberRefuses(w *world) {
+	c := w.syn(client(1), 0, 1024)
+	c.gets("RST of another number", seg(packet.RST|packet.ACK, 0, c.cseq+1))
+	c.gets("RST without a number", seg(packet.RST, 0, 0))
+	c.gets("RST", seg(packet.RST|packet.ACK, 0, c.cseq), forgotten(0))
+	in, _ := c.down(seg(packet.RST|packet.ACK, 0, c.cseq))
+	w.expect("RST again", in, drops("nat_nomap"))
+	// The client tries again, at once, and its turn goes on.
+	c = w.open(client(1), 1, 1024)
+	c.works()
+}
+
+// clientResets: a client may give up between the member's answer and its own.
+func clientResets(w *world) {
+	c := w.syn(client(1), 0, 1024).synAck()
+	for _, off := range []uint32{1, 2, 1000, 0x80000000, 0xffffffff} {
+		c.sends("RST of another number", seg(packet.RST, c.cseq+off, 0))
+	}
+	c.sends("RST", seg(packet.RST, c.cseq, 0), forgotten(0))
+	in, _ := c.up(seg(packet.ACK, c.cseq, c.mseq))
+	w.expect("ACK after all", in, drops("no_entry"))
+	in, _ = c.down(seg(packet.SYN|packet.ACK, memberISN, c.cseq))
+	w.expect("SYN-ACK after all", in, drops("nat_nomap"))
+}
+
+// staleMember: the member still holds the port's last connection and answers with
+// its ACK. The client's RST clears that up, and its next SYN must find the mapping.
+func staleMember(w *world) {
+	c := w.syn(client(1), 0, 1024)
+	c.gets("ACK of the last connection", seg(packet.ACK, 0x99990000, 0x12345678))
+	c.sends("RST", seg(packet.RST, 0x12345678, 0))
+	c.sends("RST of the very number", seg(packet.RST, c.cseq, 0))
+	c.sends("SYN again", seg(packet.SYN, clientISN, 0))
+	c = c.synAck().ack()
+	c.works()
+}
+
+// simultaneousOpen: a SYN from the member in a handshake is no answer, and harms
+// nothing.
+func simultaneousOpen(w *world) {
+	c := w.syn(client(1), 0, 1024)
+	c.gets("SYN", seg(packet.SYN, 0x42, 0))
+	c.sends("SYN-ACK", seg(packet.SYN|packet.ACK, clientISN, 0x43))
+	in, _ := c.up(seg(packet.ACK, c.cseq, 0x43))
+	w.expect("ACK of the member's SYN", in, drops("bad_ack"))
+	c = c.synAck().ack()
+	c.works()
+	c.gets("SYN in the flow", seg(packet.SYN, 0x42, 0))
+	c.works()
+}
+
+// entry is one direction's entry in the flow table.
+func (w *world) entry(from, to netip.AddrPort) maps.Flow {
+	w.Helper()
+	f, found := w.snapshot().flows[maps.FlowKey{Source: from, Destination: to, Protocol: maps.TCP}]
+	if !found {
+		w.Fatalf("there is no flow from %s to %s", from, to)
+	}
+	return f
+}
+
+// both are the entries of a connection.
+func (c conn) both() (clientSide, memberSide maps.Flow) {
+	c.w.Helper()
+	return c.w.entry(c.client, c.vip()), c.w.entry(c.member(), c.nat())
+}
