@@ -100,9 +100,12 @@ func (d *demo) pool(status object) object {
 	return nil
 }
 
-// settle waits until pool and VIP are as wanted on the node.
+// settle waits until pool, VIP and members are as wanted on the node.
 func (d *demo) settle(ctx context.Context) error {
 	return until(ctx, patience, func() error {
+		if err := d.membersSettled(ctx); err != nil {
+			return err
+		}
 		status, err := d.status(ctx)
 		if err != nil {
 			return fatal(err)
@@ -113,6 +116,25 @@ func (d *demo) settle(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// membersSettled reports a member whose change has not reached the node yet: the pool's
+// own state does not wait for its members.
+func (d *demo) membersSettled(ctx context.Context) error {
+	out, err := d.quietly(ctx, "member", "list", "-o", "json")
+	if err != nil {
+		return fatal(err)
+	}
+	members, err := decode[[]object](out)
+	if err != nil {
+		return fatal(err)
+	}
+	for _, m := range members {
+		if status := m.text("status"); strings.HasPrefix(status, "PENDING") {
+			return fmt.Errorf("member %s is %s", m.text("id"), status)
+		}
+	}
+	return nil
 }
 
 // memberStatus waits until the API shows the member's status as wanted.
