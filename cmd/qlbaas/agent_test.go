@@ -242,23 +242,7 @@ func TestStory(t *testing.T) {
 	m.becomes("ACTIVE", "pool", "show", "web servers")
 	m.becomes("ACTIVE", "vip", "show", "v")
 	m.becomes("ACTIVE", "member", "show", member)
-	if stats := m.do("pool", "stats", "web servers"); stats["bytes_in"] != 42.0 {
-		t.Errorf("stats %v", stats)
-	}
-	status := m.do("status")
-	pools := status["pools"].([]any)
-	if status["hook"] != "tcx" || status["budget_limit"] != 2.0 || len(pools) != 1 || pools[0].(map[string]any)["program_tag"] != "cafe" {
-		t.Errorf("status %v", status)
-	}
-	if out, _, code := m.run("status"); code != 0 || !strings.Contains(out, "web servers") {
-		t.Errorf("status as table, exit %d:\n%s", code, out)
-	}
-	if _, errs, code := m.run("vip", "update", "v", "--flow-limit", "4194304"); code != 1 || !strings.Contains(errs, "budget") {
-		t.Errorf("over budget: exit %d, %s", code, errs)
-	}
-	if _, errs, code := m.run("member", "create", "web servers", "--address", "172.16.100.10", "--protocol-port", "eighty"); code != 1 || !strings.Contains(errs, "protocol_port") {
-		t.Errorf("bad port: exit %d, %s", code, errs)
-	}
+	m.checkAnswers()
 	// A second agent is refused while the first one runs, and the data plane stays
 	// when it stops.
 	if _, errs, code := m.run(m.agentArgs()[1:]...); code != 1 || !strings.Contains(errs, "locked by another daemon") {
@@ -283,6 +267,29 @@ func TestStory(t *testing.T) {
 	m.do("pool", "delete", "web servers")
 	if log, err := stop(); err != nil {
 		t.Errorf("stop: %v\n%s", err, log)
+	}
+}
+
+// checkAnswers looks at what the story's pool looks like from outside, and at how
+// mistakes are answered.
+func (m *machine) checkAnswers() {
+	m.t.Helper()
+	if stats := m.do("pool", "stats", "web servers"); stats["bytes_in"] != 42.0 {
+		m.t.Errorf("stats %v", stats)
+	}
+	status := m.do("status")
+	pools := status["pools"].([]any)
+	if status["hook"] != "tcx" || status["budget_limit"] != 2.0 || len(pools) != 1 || pools[0].(map[string]any)["program_tag"] != "cafe" {
+		m.t.Errorf("status %v", status)
+	}
+	if out, _, code := m.run("status"); code != 0 || !strings.Contains(out, "web servers") {
+		m.t.Errorf("status as table, exit %d:\n%s", code, out)
+	}
+	if _, errs, code := m.run("vip", "update", "v", "--flow-limit", "4194304"); code != 1 || !strings.Contains(errs, "budget") {
+		m.t.Errorf("over budget: exit %d, %s", code, errs)
+	}
+	if _, errs, code := m.run("member", "create", "web servers", "--address", "172.16.100.10", "--protocol-port", "eighty"); code != 1 || !strings.Contains(errs, "protocol_port") {
+		m.t.Errorf("bad port: exit %d, %s", code, errs)
 	}
 }
 

@@ -33,6 +33,9 @@
 // a member that was down stays down until a probe says otherwise. Only then does
 // the agent open its API.
 //
+// A store that is only a backup (Options.ReadOnly) is not acted upon: what is
+// deployed goes on being probed, expired and counted, and nothing else happens.
+//
 // # Why
 //
 //   - Orphans are removed only when the store knows at least one pool, or the

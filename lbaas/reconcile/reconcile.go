@@ -21,7 +21,7 @@ type Options struct {
 	// Workers is how many pools are worked on at a time; 4 by default.
 	Workers int
 	// SweepEvery is the pause between two slices of flow expiry (250 ms),
-	// RefreshEvery that between two looks for drift (2 s), and FullEvery that
+	// RefreshEvery that between two looks for drift (1 s), and FullEvery that
 	// between two comparisons of every pool whole (60 s).
 	SweepEvery, RefreshEvery, FullEvery time.Duration
 	// AcceptEmpty says that a store without pools is meant: what it does not know is
@@ -87,7 +87,7 @@ func New(node Node, opts Options) *Reconciler {
 		opts.Workers = 4
 	}
 	for d, standard := range map[*time.Duration]time.Duration{
-		&opts.SweepEvery: 250 * time.Millisecond, &opts.RefreshEvery: 2 * time.Second, &opts.FullEvery: time.Minute,
+		&opts.SweepEvery: 250 * time.Millisecond, &opts.RefreshEvery: time.Second, &opts.FullEvery: time.Minute,
 	} {
 		if *d <= 0 {
 			*d = standard

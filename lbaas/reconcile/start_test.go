@@ -222,6 +222,25 @@ func TestDrift(t *testing.T) {
 	})
 }
 
+// TestSlowTasks take no more than a twentieth of the time.
+func TestSlowTasks(t *testing.T) {
+	for took, most := range map[time.Duration]int{time.Millisecond: 100, 100 * time.Millisecond: 51, time.Hour: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			g, n, ended := newRig(Options{}), 0, make(chan struct{})
+			go func() {
+				g.every(time.Second, func() { n++; <-time.After(took) })
+				close(ended)
+			}()
+			<-time.After(100 * time.Second)
+			close(g.stop)
+			<-ended
+			if n > most || n < most*9/10 {
+				t.Errorf("%d times in 100 s, each %v", n, took)
+			}
+		})
+	}
+}
+
 // TestFullComparison: every pool is compared whole once a minute, not all at once.
 func TestFullComparison(t *testing.T) {
 	const pools = 7

@@ -7,15 +7,18 @@ import (
 	"time"
 )
 
-// every runs task until Close, with a pause between its end and its next start.
+// every runs task until Close, with a pause between its end and its next start. A
+// task that takes long gets longer pauses, up to ten times as long, so that it
+// takes no more than a twentieth of the time.
 func (r *Reconciler) every(pause time.Duration, task func()) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
+			start := time.Now()
 			task()
-			timer.Reset(pause)
+			timer.Reset(max(pause, min(19*time.Since(start), 10*pause)))
 		case <-r.stop:
 			return
 		}

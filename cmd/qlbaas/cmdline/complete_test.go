@@ -79,7 +79,7 @@ func TestBashScript(t *testing.T) {
 		cmd := exec.Command("bash", "--norc", "-c",
 			`source <(qlbaas completion bash); COMP_LINE=$1 COMP_POINT=${#1}; _qlbaas; echo "${COMPREPLY[*]}"`, "bash", line)
 		cmd.Dir = dir
-		cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "QLBAAS_TEST_COMPLETE=1"}
+		cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "QLBAAS_TEST_COMPLETE=1", "GOCOVERDIR=" + t.TempDir()}
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
