@@ -59,7 +59,13 @@ const (
 	Lb4DropReasonDROP_TOO_BIG        Lb4DropReason = 23
 	Lb4DropReasonDROP_DRAINED        Lb4DropReason = 24
 	Lb4DropReasonDROP_INTERNAL       Lb4DropReason = 25
-	Lb4DropReasonDROP_MAX            Lb4DropReason = 26
+	Lb4DropReasonDROP_ICMP_TYPE      Lb4DropReason = 26
+	Lb4DropReasonDROP_ICMP_INNER     Lb4DropReason = 27
+	Lb4DropReasonDROP_ICMP_MTU       Lb4DropReason = 28
+	Lb4DropReasonDROP_ICMP_NOMAP     Lb4DropReason = 29
+	Lb4DropReasonDROP_ICMP_CSUM      Lb4DropReason = 30
+	Lb4DropReasonDROP_ICMP_SEQ       Lb4DropReason = 31
+	Lb4DropReasonDROP_MAX            Lb4DropReason = 32
 )
 
 type Lb4Flow struct {

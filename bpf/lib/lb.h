@@ -13,6 +13,7 @@
 #include "select.h"
 #include "route.h"
 #include "nat.h"
+#include "icmp.h"
 #include "stats.h"
 #include "sweep.h"
 #include "open.h"
@@ -117,6 +118,8 @@ static __always_inline int lb(ctx_t *ctx)
 	int rc;
 
 	rc = parse(ctx, &pkt);
+	if (rc == STOP_ICMP)
+		rc = icmp_packet(ctx, &pkt);
 	if (rc)
 		return verdict(ctx, &pkt, rc);
 	pkt.now = ticks_now();

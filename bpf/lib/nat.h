@@ -33,6 +33,27 @@ static __always_inline int timestamp_shift(ctx_t *ctx, struct pkt *pkt, const st
 	return 0;
 }
 
+/* Gives an IP header the flow's addresses and one hop less. */
+static __always_inline void ip_rewrite(struct iphdr *ip, const struct flow *flow, __u64 addr_diff)
+{
+	__u64 sum = (__u64)(__u16)~ip->check + addr_diff;
+
+	sum += (__u16) ~(ip->ttl | ip->protocol << 8);
+	ip->ttl--;
+	sum += (__u16)(ip->ttl | ip->protocol << 8);
+	ip->check = ~csum_fold(sum);
+	ip->saddr = flow->saddr.word[0];
+	ip->daddr = flow->daddr.word[0];
+}
+
+static __always_inline void eth_rewrite(struct ethhdr *eth, const struct pkt *pkt)
+{
+	if (pkt->resolve)
+		return; /* the kernel fills it in */
+	__builtin_memcpy(eth->h_dest, pkt->dmac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, pkt->smac, ETH_ALEN);
+}
+
 static __always_inline int nat_headers(ctx_t *ctx, struct pkt *pkt, const struct flow *flow,
 				       __u64 addr_diff)
 {
@@ -40,23 +61,13 @@ static __always_inline int nat_headers(ctx_t *ctx, struct pkt *pkt, const struct
 	struct ethhdr *eth = hook_data(ctx);
 	struct iphdr *ip = hook_data(ctx) + L3_OFF;
 	struct tcphdr *tcp = hook_data(ctx) + l4;
-	__u64 sum;
 
 	if ((void *)(ip + 1) > hook_end(ctx) || (void *)(tcp + 1) > hook_end(ctx))
 		return -DROP_INTERNAL;
-	sum = (__u64)(__u16)~ip->check + addr_diff;
-	sum += (__u16) ~(ip->ttl | ip->protocol << 8);
-	ip->ttl--;
-	sum += (__u16)(ip->ttl | ip->protocol << 8);
-	ip->check = ~csum_fold(sum);
-	ip->saddr = flow->saddr.word[0];
-	ip->daddr = flow->daddr.word[0];
+	ip_rewrite(ip, flow, addr_diff);
 	tcp->source = flow->sport;
 	tcp->dest = flow->dport;
-	if (!pkt->resolve) {
-		__builtin_memcpy(eth->h_dest, pkt->dmac, ETH_ALEN);
-		__builtin_memcpy(eth->h_source, pkt->smac, ETH_ALEN);
-	}
+	eth_rewrite(eth, pkt);
 	return 0;
 }
 

@@ -44,7 +44,7 @@ static __always_inline int parse_ip4(ctx_t *ctx, struct pkt *pkt)
 	pkt->l4 = L3_OFF + hdr;
 	if (ip->version != 4)
 		return -DROP_IP_VER;
-	if (pkt->key.proto != IPPROTO_TCP)
+	if (pkt->key.proto != IPPROTO_TCP && pkt->key.proto != IPPROTO_ICMP)
 		return STOP_PASS;
 	if (hdr < sizeof(*ip))
 		return defect(pkt, DROP_IP_IHL);
@@ -52,6 +52,8 @@ static __always_inline int parse_ip4(ctx_t *ctx, struct pkt *pkt)
 		return defect(pkt, DROP_IP_LEN);
 	if (hook_broadcast(ctx))
 		return defect(pkt, DROP_L2_BCAST);
+	if (pkt->key.proto == IPPROTO_ICMP)
+		return ip->frag_off & bpf_htons(IP_MF_OFFSET) ? STOP_PASS : STOP_ICMP;
 	if (ip->frag_off & bpf_htons(IP_MF_OFFSET))
 		return defect(pkt, DROP_FRAG);
 	return 0;

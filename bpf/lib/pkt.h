@@ -14,6 +14,7 @@
 #define STOP_RENEW 4   /* its flow was over and is gone: look at it as a stranger */
 #define STOP_LAST 5    /* the last packet of its handshake: forward, then forget */
 #define STOP_AGAIN 6   /* its entries have just been made: look it up again */
+#define STOP_ICMP 7    /* no transport of ours: it may be about one */
 
 struct pkt {
 	struct flow_key key;

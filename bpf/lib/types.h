@@ -274,7 +274,13 @@ enum drop_reason {
 	DROP_TOO_BIG = 23,
 	DROP_DRAINED = 24,  /* flow of a member whose drain has ended */
 	DROP_INTERNAL = 25, /* a map that must be there is not: see the daemon's log */
-	DROP_MAX = 26,
+	DROP_ICMP_TYPE = 26,
+	DROP_ICMP_INNER = 27,
+	DROP_ICMP_MTU = 28,
+	DROP_ICMP_NOMAP = 29,
+	DROP_ICMP_CSUM = 30,
+	DROP_ICMP_SEQ = 31,
+	DROP_MAX = 32,
 };
 
 #pragma clang diagnostic pop
