@@ -185,12 +185,14 @@ const (
 )
 
 type Lb4PoolState struct {
-	_         structs.HostLayout
-	Turn      uint64
-	LastSlot  uint32
-	Active    uint32
-	Flows     uint32
-	SweepSlot uint32
+	_            structs.HostLayout
+	Turn         uint64
+	LastSlot     uint32
+	Active       uint32
+	Flows        uint32
+	SweepSlot    uint32
+	AnswerSecond uint32
+	Answers      uint32
 }
 
 type Lb4Retired struct {

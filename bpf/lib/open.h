@@ -224,8 +224,13 @@ static __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 			return STOP_PASS;
 		return nobodys(pkt, DROP_NAT_NOMAP);
 	}
-	if ((pkt->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-		return nobodys(pkt, DROP_NO_ENTRY);
+	if ((pkt->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
+		rc = nobodys(pkt, DROP_NO_ENTRY);
+		/* Better a fast RST than a client that waits for a flow that is gone. */
+		if (rc < 0 && !(pkt->tcp_flags & (TCP_SYN | TCP_RST)))
+			answer_wanted(pkt, ANSWER_RST);
+		return rc;
+	}
 	if (ttl_spent(pkt))
 		return -DROP_TTL;
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #define L3_OFF ETH_HLEN
+#define IP_DF 0x4000
 #define IP_MF_OFFSET 0x3fff /* more fragments, or not the first */
 
 /* Is the packet addressed to the VIP, or (with no VIP) nobody's? */
@@ -36,6 +37,7 @@ static __always_inline int parse_ip4(ctx_t *ctx, struct pkt *pkt)
 	pkt->key.proto = ip->protocol;
 	pkt->ttl = ip->ttl;
 	pkt->tos = ip->tos;
+	pkt->df = ip->frag_off & bpf_htons(IP_DF);
 	pkt->segs = hook_segments(ctx);
 	pkt->ip_len = bpf_ntohs(ip->tot_len);
 	if (!pkt->ip_len && pkt->segs > 1)

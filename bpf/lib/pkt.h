@@ -37,7 +37,10 @@ struct pkt {
 	__u8 dmac[ETH_ALEN];
 	__u8 smac[ETH_ALEN];
 	/* filled by whoever finds the packet worth an answer */
-	__u32 answer; /* enum answer */
+	__u32 answer;	      /* enum answer */
+	__u32 answer_limited; /* anybody can ask for it: at most so many */
+	__u32 mtu;	      /* of ANSWER_FRAG_NEEDED */
+	__u32 df;	      /* may not be fragmented */
 };
 
 /* What a packet that ends here is answered with. */
@@ -45,6 +48,8 @@ enum answer {
 	ANSWER_NONE = 0,
 	ANSWER_RST = 1,	     /* to its sender */
 	ANSWER_RST_BOTH = 2, /* to its sender, and as a RST to where it was going */
+	ANSWER_TIME_EXCEEDED = 3,
+	ANSWER_FRAG_NEEDED = 4,
 };
 
 enum tcp_flags {
@@ -55,10 +60,20 @@ enum tcp_flags {
 	TCP_ACK = 16,
 };
 
-/* Can the packet travel no further? Asked before it leaves any trace. */
-static __always_inline bool ttl_spent(const struct pkt *pkt)
+/* Wants an answer of a kind that is limited. */
+static __always_inline void answer_wanted(struct pkt *pkt, enum answer answer)
 {
-	return pkt->ttl <= 1;
+	pkt->answer = answer;
+	pkt->answer_limited = 1;
+}
+
+/* Can the packet travel no further? Asked before it leaves any trace. */
+static __always_inline bool ttl_spent(struct pkt *pkt)
+{
+	if (pkt->ttl > 1)
+		return false;
+	answer_wanted(pkt, ANSWER_TIME_EXCEEDED);
+	return true;
 }
 
 static __always_inline __u32 ticks_now(void)

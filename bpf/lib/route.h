@@ -30,6 +30,9 @@ static __noinline int route(ctx_t *ctx, struct pkt *pkt, const struct flow *flow
 		pkt->resolve = 1;
 		break;
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		pkt->mtu = fib.mtu_result;
+		if (pkt->df)
+			answer_wanted(pkt, ANSWER_FRAG_NEEDED);
 		return -DROP_TOO_BIG;
 	default:
 		return -DROP_NO_ROUTE;
