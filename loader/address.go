@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -29,32 +30,32 @@ func (n *Node) ensureAddress(ctx context.Context, p *pool, b *Balancer, inside n
 	if err != nil {
 		return err
 	}
-	var others []netlink.Addr
 	present := false
+	// The others go first: an address of a subnet that has one already is bound to it,
+	// and goes with it.
 	for _, a := range found {
-		if prefixOf(a.IPNet) == b.VIP.Address {
+		if prefixOf(a.IPNet) == b.VIP.Address && a.Flags&unix.IFA_F_SECONDARY == 0 {
 			present = true
 			continue
 		}
-		others = append(others, a)
-	}
-	if !present {
-		if err := n.step(ctx, "add address"); err != nil {
-			return err
-		}
-		if err := p.ns.routes.AddrAdd(inside, &netlink.Addr{IPNet: ipNet(b.VIP.Address)}); err != nil {
-			return fmt.Errorf("add address %s to %s: %w", b.VIP.Address, inside.Attrs().Name, err)
-		}
-		p.announce = true
-	}
-	for _, a := range others {
 		if err := n.step(ctx, "delete address"); err != nil {
 			return err
 		}
-		if err := p.ns.routes.AddrDel(inside, &a); err != nil {
+		err := p.ns.routes.AddrDel(inside, &a)
+		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("delete address %s from %s: %w", a.IPNet, inside.Attrs().Name, err)
 		}
 	}
+	if present {
+		return nil
+	}
+	if err := n.step(ctx, "add address"); err != nil {
+		return err
+	}
+	if err := p.ns.routes.AddrAdd(inside, &netlink.Addr{IPNet: ipNet(b.VIP.Address)}); err != nil {
+		return fmt.Errorf("add address %s to %s: %w", b.VIP.Address, inside.Attrs().Name, err)
+	}
+	p.announce = true
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -20,13 +21,14 @@ const bridgeName = "br-test"
 // its end nothing of any pool may be left, unless the test said so.
 type world struct {
 	*testing.T
-	opts Options
+	opts  Options
+	nodes map[*Node]bool // that are open
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{T: t, opts: Options{
+	w := &world{T: t, nodes: map[*Node]bool{}, opts: Options{
 		BPFFS:    filepath.Join(systemBPFFS, fmt.Sprintf("t%x", randomBytes(t, 4))),
 		RunDir:   filepath.Join(dir, "run"),
 		StateDir: filepath.Join(dir, "state"),
@@ -45,6 +47,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			w.clean()
+		}
 		if err := netlink.LinkDel(up); err != nil {
 			t.Error(err)
 		}
@@ -73,12 +78,21 @@ func (w *world) open() *Node {
 	if err != nil {
 		w.Fatal(err)
 	}
+	w.nodes[n] = true
 	w.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			w.Error(err)
+		if w.nodes[n] {
+			w.close(n)
 		}
 	})
 	return n
+}
+
+func (w *world) close(n *Node) {
+	w.Helper()
+	delete(w.nodes, n)
+	if err := n.Close(); err != nil {
+		w.Error(err)
+	}
 }
 
 // balancer is a pool with two members, wanted whole.
@@ -144,5 +158,20 @@ func (w *world) wantNothingLeft() {
 	w.Helper()
 	if found := w.leftovers(); len(found) > 0 {
 		w.Errorf("left over: %q", found)
+	}
+}
+
+// clean takes away what a failed test has left, for the tests that follow.
+func (w *world) clean() {
+	ids, _ := namespacePools()
+	for _, id := range ids {
+		if ns, err := openNamespace(namespaceName(id)); err == nil {
+			links, _ := dump(ns.routes.LinkList)
+			for _, l := range links {
+				_ = ns.routes.LinkDel(l)
+			}
+			ns.Close()
+		}
+		_ = (&Node{}).removeNamespace(context.Background(), namespaceName(id))
 	}
 }

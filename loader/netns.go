@@ -189,7 +189,7 @@ func (n *Node) nameNamespace(ctx context.Context, name, source string) error {
 		}
 	}
 	if err != nil {
-		os.Remove(path)
+		n.undo(func() error { return os.Remove(path) })
 	}
 	return err
 }

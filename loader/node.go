@@ -284,3 +284,14 @@ func (n *Node) step(ctx context.Context, change string) error {
 	}
 	return nil
 }
+
+// undo takes back what a failed operation has begun. It asks nobody but the tests,
+// to which it is a step like the others.
+func (n *Node) undo(fn func() error) error {
+	if n.opts.fault != nil {
+		if err := n.opts.fault("undo"); err != nil {
+			return err
+		}
+	}
+	return fn()
+}

@@ -73,7 +73,8 @@ func haveNftables() error {
 	return nil
 }
 
-// chooseHook turns what was asked for into what is possible.
+// chooseHook turns what was asked for into what is possible; tcx is how tc_lb is
+// attached.
 func chooseHook(wanted string) (hook string, tcx bool, err error) {
 	tcx, err = haveTCX()
 	if err != nil {
@@ -90,7 +91,9 @@ func chooseHook(wanted string) (hook string, tcx bool, err error) {
 			return "", false, fmt.Errorf("%w: hook tcx (needs Linux 6.6; %s works here)", ErrUnsupported, HookClsact)
 		}
 		return wanted, tcx, nil
-	case HookClsact, HookXDP:
+	case HookClsact:
+		return wanted, false, nil
+	case HookXDP:
 		return wanted, tcx, nil
 	default:
 		return "", false, fmt.Errorf("hook %q is none of %s, %s, %s, %s",

@@ -16,10 +16,10 @@ type Adoption struct {
 }
 
 // Adopt finds the inner maps that are in use after a restart; the outer maps say
-// which ones. pinned are the inner maps found under their pins, by name. They are the
-// pool's after the call, and those not in use are closed. Maps in use without a pin
-// (the daemon died between making and pinning) are opened by id, which takes
-// CAP_SYS_ADMIN. After an error the pool can only be closed.
+// which ones. pinned are the maps found under pins that are not in PoolMapNames, by
+// name. They are the pool's after the call, and those not in use are closed. Maps in
+// use without a pin (the daemon died between making and pinning) are opened by id,
+// which takes CAP_SYS_ADMIN. After an error the pool can only be closed.
 func (p *Pool) Adopt(pinned map[string]*ebpf.Map) (Adoption, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

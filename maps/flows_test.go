@@ -94,6 +94,28 @@ func TestEveryFlowIsSeenOnce(t *testing.T) {
 	}
 }
 
+// A batch smaller than a bucket grows, and nothing is lost or seen twice.
+func TestBatchesGrow(t *testing.T) {
+	p := newPool(t)
+	full := p.own.Flows.MaxEntries()
+	fillFlows(t, p.own.Flows, full)
+	seen := make([]bool, full)
+	n := uint32(0)
+	for got, err := range walk[bpf.Lb4FlowKey, bpf.Lb4Flow](p.own.Flows, 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[got.value.Next] || got.key.Saddr.Word[0] != got.value.Next {
+			t.Fatalf("flow %d is seen twice, or with another's key", got.value.Next)
+		}
+		seen[got.value.Next] = true
+		n++
+	}
+	if n != full {
+		t.Errorf("%d of %d flows seen", n, full)
+	}
+}
+
 // Flows that end while the table is read neither end the walk nor start it over.
 func TestFlowsThatEndMeanwhile(t *testing.T) {
 	p := newPool(t)

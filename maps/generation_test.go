@@ -102,8 +102,10 @@ func TestBytesInTheKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []byte{172, 16, 0, 1, 0, 80, 1, 0, 1, 0, 0, 0, 101, 0, 0, 0,
-		0, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 2}
+	want := []byte{
+		172, 16, 0, 1, 0, 80, 1, 0, 1, 0, 0, 0, 101, 0, 0, 0,
+		0, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 2,
+	}
 	if !bytes.Equal(raw, want) {
 		t.Errorf("member: % x\nwant    % x", raw, want)
 	}

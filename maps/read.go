@@ -14,17 +14,20 @@ type entry[K, V any] struct {
 	value V
 }
 
-const batchSize = 1024
-
 // batches walks a hash map bucket by bucket. Other than a walk by keys it neither
 // starts over nor ends early when entries go while it runs.
 func batches[K, V any](m *ebpf.Map) iter.Seq2[entry[K, V], error] {
+	return walk[K, V](m, 1024)
+}
+
+// walk reads size entries at a time, or as many as the fullest bucket holds.
+func walk[K, V any](m *ebpf.Map, size int) iter.Seq2[entry[K, V], error] {
 	return func(yield func(entry[K, V], error) bool) {
 		var cursor ebpf.MapBatchCursor
-		keys, values := make([]K, batchSize), make([]V, batchSize)
+		keys, values := make([]K, size), make([]V, size)
 		for {
 			n, err := m.BatchLookup(&cursor, keys, values, nil)
-			if errors.Is(err, unix.ENOSPC) { // one bucket holds more than a batch
+			if errors.Is(err, unix.ENOSPC) { // the next bucket holds more than a batch
 				keys, values = make([]K, 2*len(keys)), make([]V, 2*len(values))
 				continue
 			}

@@ -120,9 +120,13 @@ func (p *Pool) room(at place, n uint32) uint32 {
 	return m.MaxEntries()
 }
 
-// fill writes the idle half. No program looks at it: the last swap waited for those
+// fill writes the idle half. No packet looks at it: the last swap waited for those
 // that did. So a map that is large enough is written in place; others are made, and
 // take their places at once, for each waits for a grace period.
+//
+// The expiry program sleeps and is not waited for. Worst case is that one of its calls,
+// begun before the last swap, reads a member of the generation to come: a slot has the
+// same address there, or is nobody's.
 func (p *Pool) fill(ps parts) error {
 	var made [len(ps)]*ebpf.Map
 	var errs []error

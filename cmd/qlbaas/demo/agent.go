@@ -40,7 +40,7 @@ func (d *demo) startAgent(ctx context.Context) error {
 // tellAgent prints how the agent is started.
 func (d *demo) tellAgent() {
 	words := append([]string{"ip", "netns", "exec", nodeHost, "qlbaas"}, d.agentWords()...)
-	d.typed(append(words, "&")...)
+	d.printf("  $ %s &\n", shell(words))
 }
 
 // killAgent ends the agent with SIGKILL.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"time"
 )
 
@@ -22,7 +22,7 @@ func (d *demo) changeUnderLoad(ctx context.Context) error {
 		return err
 	}
 	defer h.Close()
-	before, err := d.linkIDs()
+	before, err := d.attachments()
 	if err != nil {
 		return err
 	}
@@ -46,14 +46,14 @@ func (d *demo) changeUnderLoad(ctx context.Context) error {
 		return err
 	}
 	d.saw("the open connection has survived all of it")
-	after, err := d.linkIDs()
+	after, err := d.attachments()
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(before, after) {
-		return fmt.Errorf("the links were %v before and are %v: the programs were attached anew", before, after)
+	if !maps.Equal(before, after) {
+		return fmt.Errorf("attached were %v before and are %v: the programs were attached anew", before, after)
 	}
-	d.saw("the programs' links have the numbers %v, as before: nothing was attached anew", after)
+	d.saw("attached are %v, as before: nothing was attached anew", numbers(after))
 	return d.mustAlternate(ctx)
 }
 

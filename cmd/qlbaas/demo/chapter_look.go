@@ -94,17 +94,18 @@ func (d *demo) lookAtState(context.Context) error {
 }
 
 func (d *demo) lookAtPins(context.Context) error {
-	for _, kind := range []string{"links", "maps"} {
-		names, err := d.pins(kind)
-		if err != nil {
-			return err
-		}
-		if len(names) == 0 {
-			return fmt.Errorf("no %s are pinned", kind)
-		}
-		d.typed("ls", d.pinDir(kind))
-		d.saw("%s", wrap(names, 74))
+	attached, err := d.attachments()
+	if err != nil {
+		return err
 	}
+	d.typed("ip", "netns", "exec", poolNamespace(d.poolID), "bpftool", "net")
+	d.saw("%s", numbers(attached))
+	names, err := d.pins("maps")
+	if err != nil {
+		return err
+	}
+	d.typed("ls", d.pinDir("maps"))
+	d.saw("%s", wrap(names, 74))
 	return nil
 }
 

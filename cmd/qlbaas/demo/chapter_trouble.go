@@ -87,10 +87,10 @@ func (d *demo) mustMove(ctx context.Context, began time.Time, bound time.Duratio
 	var failed, asked, row int
 	moved := began
 	for row < steady {
-		a := ask(ctx, client, impatience)
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
 		}
+		a := ask(ctx, client, impatience)
 		asked++
 		if a.err == nil && a.who == "WEB2" {
 			row++

@@ -98,7 +98,8 @@ func unmountBelow(dir string) error {
 		return fmt.Errorf("list mounts: %w", err)
 	}
 	for _, path := range slices.Backward(mounted) {
-		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+		// EINVAL: another mount hides it, so that it is not in dir at all.
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("unmount %s: %w", path, err)
 		}
 	}

@@ -28,7 +28,7 @@ func Command(env Env) *cli.Command {
 			if c.Args().Present() {
 				return cmdline.Usagef("demo: unexpected argument %q", c.Args().First())
 			}
-			return play(c.Context, env, options{keep: c.Bool("keep"), hook: c.String("hook")})
+			return play(c.Context, env, options{keep: c.Bool("keep"), hook: c.String("hook")}, chapters())
 		},
 		Subcommands: []*cli.Command{cleanCommand(env), getCommand(env), webCommand()},
 	}
@@ -60,10 +60,15 @@ func cleanCommand(env Env) *cli.Command {
 			}
 			defer unlock()
 			found, err := clean(newPlace(placeDir))
-			if err == nil && !found {
+			switch {
+			case err != nil:
+				return err
+			case found:
+				fmt.Fprintln(env.Stdout, "What a demo had left standing is removed.")
+			default:
 				fmt.Fprintln(env.Stdout, "Nothing was left standing.")
 			}
-			return err
+			return nil
 		},
 	}
 }

@@ -47,9 +47,13 @@ type chapter struct {
 	play  func(*demo, context.Context) error
 }
 
+// lastChapter is not played where everything is to be kept.
+const lastChapter = "Everything is deleted"
+
 // chapters is the story.
 func chapters() []chapter {
 	return []chapter{
+		{"The network", (*demo).build},
 		{"A network, a subnet, a pool", (*demo).createPool},
 		{"A VIP with SOURCE_IP persistence", (*demo).createVIP},
 		{"Two members", (*demo).createMembers},
@@ -60,15 +64,15 @@ func chapters() []chapter {
 		{"A member in trouble", (*demo).troubleMember},
 		{"1,000 requests, 50 changes, two kills", (*demo).changeUnderLoad},
 		{"What carries the traffic", (*demo).detach},
-		{"Everything is deleted", (*demo).deleteAll},
+		{lastChapter, (*demo).deleteAll},
 	}
 }
 
 // overall bounds a whole demo, should ever a bound of a step be missing.
 const overall = 5 * time.Minute
 
-// play performs the story and cleans up after it.
-func play(ctx context.Context, env Env, o options) (err error) {
+// play performs the story and cleans up after it, however it ends.
+func play(ctx context.Context, env Env, o options, story []chapter) (err error) {
 	unlock, err := lock()
 	if err != nil {
 		return err
@@ -97,7 +101,7 @@ func play(ctx context.Context, env Env, o options) (err error) {
 	// Deferred, so that it happens after a panic, too.
 	ended := errors.New("the demo has broken off")
 	defer func() { err = errors.Join(err, d.end(ended)) }()
-	ended = d.perform(ctx)
+	ended = d.perform(ctx, story)
 	if ended == nil {
 		d.printf("\nThe story went as told, in %s.\n", since(began))
 	}
@@ -107,24 +111,20 @@ func play(ctx context.Context, env Env, o options) (err error) {
 // errInterrupted says that the demo ends because somebody wants it to.
 var errInterrupted = errors.New("interrupted")
 
-// perform builds the world and plays all chapters. What differs from the story is
-// an error that names the chapter.
-func (d *demo) perform(ctx context.Context) error {
-	if err := d.build(ctx); err != nil {
-		return fmt.Errorf("build the demo's network: %w", err)
-	}
-	all := chapters()
-	if d.options.keep {
-		all = all[:len(all)-1] // the last one deletes
-	}
-	for i, c := range all {
-		d.chapter(i+1, c.title)
+// perform plays the chapters. What differs from the story is an error that names the
+// chapter.
+func (d *demo) perform(ctx context.Context, story []chapter) error {
+	for i, c := range story {
+		if d.options.keep && c.title == lastChapter {
+			break
+		}
+		d.chapter(i, c.title)
 		err := c.play(d, ctx)
 		if ctx.Err() != nil {
-			return fmt.Errorf("%w in chapter %d: %w", errInterrupted, i+1, context.Cause(ctx))
+			return fmt.Errorf("%w in chapter %d: %w", errInterrupted, i, context.Cause(ctx))
 		}
 		if err != nil {
-			return fmt.Errorf("chapter %d (%s) differs from the story: %w", i+1, c.title, err)
+			return fmt.Errorf("chapter %d (%s) differs from the story: %w", i, c.title, err)
 		}
 	}
 	return nil

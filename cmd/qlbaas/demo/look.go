@@ -54,21 +54,51 @@ func (d *demo) rows(name, key, value string, limit int) ([]lab.Row, error) {
 	return lab.ReadPin(filepath.Join(d.pinDir("maps"), name), key, value, limit)
 }
 
-// linkIDs are the kernel's numbers of all the links that hold the pool's programs.
-func (d *demo) linkIDs() (ids []uint32, err error) {
-	names, err := d.pins("links")
-	if err != nil {
+// attachments are the kernel's numbers of what holds the pool's programs on their
+// hooks, by name: pinned links, or clsact filters (then the programs' numbers) where
+// the kernel or the user wants those.
+func (d *demo) attachments() (map[string]uint32, error) {
+	numbers := map[string]uint32{}
+	links, err := d.pins("links")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	for _, name := range names {
-		id, err := lab.LinkID(filepath.Join(d.pinDir("links"), name))
-		if err != nil {
+	for _, name := range links {
+		if numbers["link "+name], err = lab.LinkID(filepath.Join(d.pinDir("links"), name)); err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
 	}
-	slices.Sort(ids)
-	return ids, nil
+	err = d.eachFilter(func(f netlink.Filter) error {
+		if program, ok := f.(*netlink.BpfFilter); ok {
+			numbers["filter "+program.Name] = uint32(program.Id)
+		}
+		return nil
+	})
+	if err == nil && len(numbers) == 0 {
+		err = errors.New("no program is attached")
+	}
+	return numbers, err
+}
+
+// eachFilter calls fn, inside the balancer's namespace, with every filter on its
+// device's ingress.
+func (d *demo) eachFilter(fn func(netlink.Filter) error) error {
+	return lab.Within(poolNamespace(d.poolID), func() error {
+		device, err := netlink.LinkByName(d.insideDevice())
+		if err != nil {
+			return fmt.Errorf("find device: %w", err)
+		}
+		filters, err := netlink.FilterList(device, netlink.HANDLE_MIN_INGRESS)
+		if err != nil {
+			return fmt.Errorf("list filters: %w", err)
+		}
+		for _, f := range filters {
+			if err := fn(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // insideDevice carries the VIP in the balancer's namespace.

@@ -20,6 +20,16 @@ func tally(who []string) string {
 	return strings.Join(words, ", ")
 }
 
+// numbers is as in "link tcx: 42, link xdp: 43".
+func numbers(of map[string]uint32) string {
+	var words []string
+	for name, n := range of {
+		words = append(words, fmt.Sprintf("%s: %d", name, n))
+	}
+	slices.Sort(words)
+	return strings.Join(words, ", ")
+}
+
 // onlyOne returns who gave all answers.
 func onlyOne(who []string) (string, error) {
 	if len(who) == 0 {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 
 	"qlbaas/tests/lab"
 )
@@ -18,7 +17,6 @@ func (d *demo) vip() string { return netip.AddrPortFrom(d.net.VIP, 80).String() 
 
 // build makes directories, hosts, web servers and the agent.
 func (d *demo) build(ctx context.Context) (err error) {
-	d.printf("── 0  The network %s\n", strings.Repeat("─", 60))
 	if err := d.buildHosts(ctx); err != nil {
 		return err
 	}
