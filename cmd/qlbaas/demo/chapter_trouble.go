@@ -18,7 +18,7 @@ const (
 )
 
 // impatience is how long a client waits for a member that may hang.
-const impatience = 300 * time.Millisecond
+const impatience = 500 * time.Millisecond
 
 // troubleMember stops WEB1's server in two ways and starts it again.
 func (d *demo) troubleMember(ctx context.Context) error {
