@@ -220,14 +220,7 @@ func TestSetStatuses(t *testing.T) {
 	}
 	vip := f.create(lbaas.VIPs, f.vipBody(pool))
 	reports := func(status lbaas.Status, why string) []lbaas.Report {
-		c := f.config(pool)
-		return []lbaas.Report{
-			{Kind: lbaas.KindPool, ID: pool, Generation: c.Pool.Generation, Status: status, Description: why},
-			{Kind: lbaas.KindVIP, ID: vip, Generation: c.VIP.Generation, Status: status, Description: why},
-			{Kind: lbaas.KindMember, ID: member, Generation: c.Members[0].Generation, Status: status, Description: why},
-			{Kind: lbaas.KindAssociation, ID: monitor, PoolID: pool,
-				Generation: c.Monitors[0].Association.Generation, Status: status, Description: why},
-		}
+		return reportsOf(f.config(pool), status, why)
 	}
 	set := func(news []lbaas.Report) {
 		t.Helper()
@@ -253,12 +246,7 @@ func TestSetStatuses(t *testing.T) {
 			t.Errorf("%d: %+v", i, got)
 		}
 	}
-	if o := f.show(lbaas.VIPs, vip); o["status"] != "ACTIVE" || o["status_description"] != nil {
-		t.Errorf("vip: %v", o)
-	}
-	if o := f.show(lbaas.Ports, o2(f.show(lbaas.VIPs, vip), "port_id")); o["status"] != "ACTIVE" {
-		t.Errorf("port: %v", o)
-	}
+	f.showsActive(vip)
 	before := f.store.updates.Load()
 	set(active)
 	if n := f.store.updates.Load() - before; n != 0 {
@@ -281,7 +269,28 @@ func TestSetStatuses(t *testing.T) {
 	}
 }
 
-func o2(o lbaas.Object, name string) string { return o[name].(string) }
+// reportsOf says the same of everything that a pool consists of.
+func reportsOf(c lbaas.PoolConfig, status lbaas.Status, why string) []lbaas.Report {
+	member, association := c.Members[0], c.Monitors[0].Association
+	return []lbaas.Report{
+		{Kind: lbaas.KindPool, ID: c.Pool.ID, Generation: c.Pool.Generation, Status: status, Description: why},
+		{Kind: lbaas.KindVIP, ID: c.VIP.ID, Generation: c.VIP.Generation, Status: status, Description: why},
+		{Kind: lbaas.KindMember, ID: member.ID, Generation: member.Generation, Status: status, Description: why},
+		{Kind: lbaas.KindAssociation, ID: association.MonitorID, PoolID: c.Pool.ID,
+			Generation: association.Generation, Status: status, Description: why},
+	}
+}
+
+func (f *fixture) showsActive(vip string) {
+	f.t.Helper()
+	o := f.show(lbaas.VIPs, vip)
+	if o["status"] != "ACTIVE" || o["status_description"] != nil {
+		f.t.Errorf("vip: %v", o)
+	}
+	if port := f.show(lbaas.Ports, o["port_id"].(string)); port["status"] != "ACTIVE" {
+		f.t.Errorf("port: %v", port)
+	}
+}
 
 // TestPendingDelete: what is being deleted can't be changed, nor used.
 func TestPendingDelete(t *testing.T) {
@@ -386,14 +395,36 @@ func TestNotify(t *testing.T) {
 		return ids
 	}
 	pool := f.pool()
-	member, monitor := f.member(pool, "10.0.0.9"), f.monitor()
+	steps := f.notifySteps(pool)
 	take()
+	for _, step := range steps {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if got := take(); got != step.want {
+			t.Errorf("%s: told of %q, want %q", step.name, got, step.want)
+		}
+	}
+	f.store.after = lbaas.ErrUncertain
+	err := f.svc.Delete(t.Context(), admin, lbaas.Pools, pool)
+	f.store.after = nil
+	if got := take(); !errors.Is(err, lbaas.ErrUncertain) || got != pool {
+		t.Errorf("an uncertain change: %v, told of %q", err, got)
+	}
+}
+
+// notifyStep is a change and the pools that it touches.
+type notifyStep struct {
+	name string
+	do   func() error
+	want string
+}
+
+func (f *fixture) notifySteps(pool string) []notifyStep {
+	t := f.t
+	member, monitor := f.member(pool, "10.0.0.9"), f.monitor()
 	vip := f.create(lbaas.VIPs, f.vipBody(pool))
-	steps := []struct {
-		name string
-		do   func() error
-		want string
-	}{
+	return []notifyStep{
 		{"update a pool", func() error { _, err := f.svc.Update(t.Context(), admin, lbaas.Pools, pool, object{}); return err }, pool},
 		{"update a member", func() error { _, err := f.svc.Update(t.Context(), admin, lbaas.Members, member, object{}); return err }, pool},
 		{"update a monitor in no pool", func() error {
@@ -416,21 +447,6 @@ func TestNotify(t *testing.T) {
 		{"disassociate", func() error { return f.svc.Disassociate(t.Context(), admin, pool, monitor) }, pool},
 		{"delete a member", func() error { return f.svc.Delete(t.Context(), admin, lbaas.Members, member) }, pool},
 		{"delete the vip", func() error { return f.svc.Delete(t.Context(), admin, lbaas.VIPs, vip) }, pool},
-	}
-	take()
-	for _, step := range steps {
-		if err := step.do(); err != nil {
-			t.Fatalf("%s: %v", step.name, err)
-		}
-		if got := take(); got != step.want {
-			t.Errorf("%s: told of %q, want %q", step.name, got, step.want)
-		}
-	}
-	f.store.after = lbaas.ErrUncertain
-	err := f.svc.Delete(t.Context(), admin, lbaas.Pools, pool)
-	f.store.after = nil
-	if got := take(); !errors.Is(err, lbaas.ErrUncertain) || got != pool {
-		t.Errorf("an uncertain change: %v, told of %q", err, got)
 	}
 }
 

@@ -76,7 +76,41 @@ func (n *Node) findPinned(p *pool) (*remains, error) {
 	if err := found.links.open(p.pins); err != nil {
 		return found, err
 	}
-	return found, found.preferUsed(found.runningProgram())
+	program, err := n.runningProgram(p, found)
+	if err != nil || program == nil {
+		return found, err
+	}
+	defer program.Close()
+	if err := found.preferUsed(program); err != nil {
+		return found, err
+	}
+	return found, n.replaceLost(p, found)
+}
+
+// replaceLost makes maps anew that no program uses and that are not pinned any
+// more. It is no reason to end the connections that a running program has.
+func (n *Node) replaceLost(p *pool, found *remains) error {
+	there := found.own.Names()
+	var fresh maps.PoolMaps
+	defer func() { fresh.Close() }()
+	for _, name := range maps.PoolMapNames() {
+		if there[name] != nil {
+			continue
+		}
+		if fresh.Flows == nil {
+			var err error
+			if fresh, err = n.objects.makePoolMaps(DefaultFlowLimit); err != nil {
+				return err
+			}
+		}
+		p.log.Warn("a map was lost with its pin and starts anew", "map", name)
+		m := fresh.Names()[name]
+		if err := errors.Join(fresh.Set(name, nil), found.own.Set(name, m)); err != nil {
+			return err
+		}
+		found.repin[name] = m
+	}
+	return nil
 }
 
 func (r *remains) openMaps(from *pins) error {
@@ -123,38 +157,63 @@ func (r *remains) openPrograms(from *pins, build string) error {
 	return nil
 }
 
-// runningProgram is the one that handles packets, or the next best: a pinned one.
-// The caller must close it.
-func (r *remains) runningProgram() *ebpf.Program {
-	for _, l := range []link.Link{r.links.tcx, r.links.xdp} {
-		if l == nil {
-			continue
-		}
-		info, err := l.Info()
-		if err != nil {
-			continue
-		}
-		if program, err := ebpf.NewProgramFromID(info.Program); err == nil {
-			return program
+// runningProgram is the one that handles packets, or the next best: a pinned one;
+// nil if there is none. The caller must close it.
+func (n *Node) runningProgram(p *pool, found *remains) (*ebpf.Program, error) {
+	if program := linkedProgram(found.links.tcx); program != nil {
+		return program, nil
+	}
+	if p.ns != nil {
+		if program, err := filterProgram(p.ns); err != nil || program != nil {
+			return program, err
 		}
 	}
-	if r.programs == nil || r.programs.tc == nil {
+	if found.programs != nil && found.programs.tc != nil {
+		return found.programs.tc.Clone()
+	}
+	return linkedProgram(found.links.xdp), nil
+}
+
+// linkedProgram is what a link runs, if that can be opened.
+func linkedProgram(l link.Link) *ebpf.Program {
+	if l == nil {
 		return nil
 	}
-	program, err := r.programs.tc.Clone()
+	info, err := l.Info()
+	if err != nil {
+		return nil
+	}
+	program, err := ebpf.NewProgramFromID(info.Program)
 	if err != nil {
 		return nil
 	}
 	return program
 }
 
+// filterProgram is what a classic filter in the namespace runs.
+func filterProgram(ns *namespace) (*ebpf.Program, error) {
+	devices, err := dump(ns.routes.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list devices of %s: %w", ns.name, err)
+	}
+	for _, d := range devices {
+		_, id, err := findFilter(ns, d)
+		if err != nil {
+			return nil, err
+		}
+		if id == 0 {
+			continue
+		}
+		if program, err := ebpf.NewProgramFromID(id); err == nil {
+			return program, nil
+		}
+	}
+	return nil, nil
+}
+
 // preferUsed replaces maps that are missing among the pins, or that are not the
 // ones that the program works on.
 func (r *remains) preferUsed(program *ebpf.Program) error {
-	if program == nil {
-		return nil
-	}
-	defer program.Close()
 	used, err := mapsOf(program)
 	if err != nil {
 		return err
@@ -163,6 +222,11 @@ func (r *remains) preferUsed(program *ebpf.Program) error {
 	pinned := r.own.Names()
 	if r.rodata != nil {
 		pinned[constants] = r.rodata
+	}
+	if program.Type() != ebpf.SchedCLS {
+		// The other object's constants are arranged in another way.
+		used[constants].Close()
+		delete(used, constants)
 	}
 	for name, m := range used {
 		if same, err := sameMap(pinned[name], m); err != nil || same {

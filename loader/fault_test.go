@@ -52,21 +52,13 @@ func changes(w *world) map[string]struct{ before, after *Balancer } {
 	silent := plain
 	silent.VIP.AdminUp = false
 	return map[string]struct{ before, after *Balancer }{
-		"create":     {nil, &plain},
-		"change":     {&plain, &other},
-		"and back":   {&other, &plain},
-		"silence":    {&plain, &silent},
-		"unsilence":  {&silent, &plain},
-		"remove":     {&plain, nil},
-		"create xdp": {nil, &plain},
+		"create":    {nil, &plain},
+		"change":    {&plain, &other},
+		"and back":  {&other, &plain},
+		"silence":   {&plain, &silent},
+		"unsilence": {&silent, &plain},
+		"remove":    {&plain, nil},
 	}
-}
-
-func (w *world) hookFor(change string) string {
-	if change == "create xdp" {
-		return HookXDP
-	}
-	return HookAuto
 }
 
 // become makes the node's pool as wanted, or removes it.
@@ -82,7 +74,6 @@ func eachChange(t *testing.T, test func(w *world, before, after *Balancer)) {
 	for _, name := range slices.Sorted(stdmaps.Keys(changes(&world{T: t}))) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.opts.Hook = w.hookFor(name)
 			change := changes(w)[name]
 			test(w, change.before, change.after)
 		})
@@ -184,7 +175,11 @@ func (w *world) wantAsApplied(n *Node, at *failAt, wanted *Balancer, pool string
 	if drifted, err := n.Refresh(w.Context()); err != nil || len(drifted) > 0 {
 		w.Errorf("Refresh = %q, %v", drifted, err)
 	}
-	if wanted == nil {
-		w.wantNothingLeft()
+	if wanted != nil {
+		return
+	}
+	w.wantNothingLeft()
+	if accounts, err := n.shared.Pools(); err != nil || len(accounts) > 0 {
+		w.Errorf("accounts of handshakes of no pool: %v, %v", accounts, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const bridgeName = "br-test"
@@ -173,5 +174,12 @@ func (w *world) clean() {
 			ns.Close()
 		}
 		_ = (&Node{}).removeNamespace(context.Background(), namespaceName(id))
+	}
+}
+
+func (w *world) unmount(dir string) {
+	w.Helper()
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		w.Fatal(err)
 	}
 }

@@ -160,31 +160,44 @@ func (n *Node) sharedInUse() (map[string]*ebpf.Map, error) {
 		return nil, err
 	}
 	for _, id := range ids {
-		var found remains
-		from := newPins(poolPins(n.opts.BPFFS, id))
-		err := errors.Join(found.openPrograms(from, n.objects.build), found.links.open(from))
-		program := found.runningProgram()
-		found.close()
-		if err != nil || program == nil {
-			continue // the pool's own adoption will say what is wrong
+		if shared, err := n.sharedBy(id); err != nil || shared != nil {
+			return shared, err
 		}
-		used, err := mapsOf(program)
-		program.Close()
-		if err != nil {
-			return nil, err
-		}
-		shared := map[string]*ebpf.Map{}
-		for _, name := range maps.NodeMapNames() {
-			if used[name] != nil {
-				shared[name] = used[name]
-				delete(used, name)
-			}
-		}
-		closeMaps(used)
-		if len(shared) == len(maps.NodeMapNames()) {
-			return shared, nil
-		}
-		closeMaps(shared)
 	}
 	return nil, nil
+}
+
+// sharedBy returns the node's maps that a pool's program uses; nil if none runs.
+func (n *Node) sharedBy(id string) (map[string]*ebpf.Map, error) {
+	var found remains
+	defer found.close()
+	p := newPool(id, n.log, poolPins(n.opts.BPFFS, id))
+	if ns, err := openNamespace(namespaceName(id)); err == nil {
+		defer ns.Close()
+		p.ns = ns
+	}
+	err := errors.Join(found.openPrograms(p.pins, n.objects.build), found.links.open(p.pins))
+	if err != nil {
+		return nil, nil // the pool's own adoption will say what is wrong
+	}
+	program, err := n.runningProgram(p, &found)
+	if err != nil || program == nil {
+		return nil, err
+	}
+	defer program.Close()
+	used, err := mapsOf(program)
+	if err != nil {
+		return nil, err
+	}
+	defer closeMaps(used)
+	shared := map[string]*ebpf.Map{}
+	for _, name := range maps.NodeMapNames() {
+		if used[name] == nil {
+			closeMaps(shared)
+			return nil, nil
+		}
+		shared[name] = used[name]
+		delete(used, name)
+	}
+	return shared, nil
 }

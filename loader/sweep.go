@@ -16,8 +16,10 @@ import (
 // looks. It goes through the NAT ports of every member, because every connection has
 // one, in slices: a call of the program looks at sweepWords words of 64 ports (some
 // 0.3 ms if all are taken), a Sweep makes up to visitWords/sweepWords calls per member
-// and stops after sweepTime. Called four times a second that is a whole round in 8 s
-// where there are few pools, and at most 2 % of a CPU where there are many.
+// and stops after sweepTime. Words without ports are stepped over, so that members
+// with few connections are done in one visit. Called four times a second that is a
+// whole round in 8 s at most where there are few pools, and at most 2 % of a CPU where
+// there are many.
 const (
 	sweepTime  = 4 * time.Millisecond
 	sweepWords = 8
@@ -133,27 +135,32 @@ func (p *pool) sweepMember(m *member, cursor *sweepCursor, drain *time.Duration)
 	if p.view == nil || p.programs == nil {
 		return 0, nil
 	}
-	state, err := p.view.MemberState(m.slot)
+	ports, err := p.view.Ports(m.slot)
 	if errors.Is(err, maps.ErrNotFound) {
 		return 0, nil // retired since we were told of it
 	}
-	if err != nil || state.PortsUsed == 0 {
+	if err != nil || ports.Used == 0 {
 		return 0, err
 	}
 	owner := slotOwner{m.slot, m.serial}
 	slice := maps.Sweep{
-		Slot: m.slot, Words: sweepWords,
-		Pressure: state.PortsUsed > maps.NATPorts/2,
+		Slot:     m.slot,
+		Pressure: ports.Used > maps.NATPorts/2,
 		Reset:    drain != nil && *drain > 0 && !m.drainSince.IsZero() && time.Since(m.drainSince) >= *drain,
 	}
 	for range visitWords / sweepWords {
-		slice.Word = cursor.words[owner]
-		if _, err := slice.Run(p.programs.sweep); err != nil {
-			return state.PortsUsed, err
+		word, more := ports.NextTaken(cursor.words[owner])
+		if !more {
+			cursor.words[owner] = 0 // the next visit begins another round
+			break
 		}
-		cursor.words[owner] = (slice.Word + sweepWords) % maps.NATWords
+		slice.Word, slice.Words = word, min(sweepWords, maps.NATWords-word)
+		if _, err := slice.Run(p.programs.sweep); err != nil {
+			return ports.Used, err
+		}
+		cursor.words[owner] = word + slice.Words
 	}
-	return state.PortsUsed, nil
+	return ports.Used, nil
 }
 
 // retire gives the slots of members back that have neither configuration nor

@@ -29,17 +29,53 @@ type PoolState struct {
 // MemberState reads what the member in the slot holds. ErrNotFound without such a
 // slot.
 func (p *Pool) MemberState(slot uint16) (MemberState, error) {
+	stored, err := p.memberState(slot)
+	if err != nil {
+		return MemberState{}, err
+	}
+	return MemberState{Active: stored.Active, PortsUsed: stored.PortsUsed, PortCursor: stored.PortCursor}, nil
+}
+
+func (p *Pool) memberState(slot uint16) (*bpf.Lb4MemberState, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	m, err := p.at(memberStates, uint32(slot))
 	if err != nil {
-		return MemberState{}, fmt.Errorf("read state: %w", err)
+		return nil, fmt.Errorf("read state: %w", err)
 	}
 	var stored bpf.Lb4MemberState
 	if err := m.Lookup(uint32(0), &stored); err != nil {
-		return MemberState{}, wrap(err, "read state of slot %d", slot)
+		return nil, wrap(err, "read state of slot %d", slot)
 	}
-	return MemberState{Active: stored.Active, PortsUsed: stored.PortsUsed, PortCursor: stored.PortCursor}, nil
+	return &stored, nil
+}
+
+// Ports are the source ports toward one member, as they were when they were read.
+type Ports struct {
+	// Used is how many are taken.
+	Used  uint32
+	taken [NATWords]uint64
+}
+
+// Ports reads which source ports toward the member in the slot are taken.
+// ErrNotFound without such a slot.
+func (p *Pool) Ports(slot uint16) (*Ports, error) {
+	stored, err := p.memberState(slot)
+	if err != nil {
+		return nil, err
+	}
+	return &Ports{Used: stored.PortsUsed, taken: stored.Ports}, nil
+}
+
+// NextTaken returns the first word at or after the given one in which a port is
+// taken; ok is false when there is none up to the end. Words are those of Sweep.
+func (p *Ports) NextTaken(word uint32) (next uint32, ok bool) {
+	for ; word < NATWords; word++ {
+		if p.taken[word] != 0 {
+			return word, true
+		}
+	}
+	return 0, false
 }
 
 // StartPorts makes a new slot take its first port at the cursor. Only before a

@@ -108,7 +108,24 @@ func TestVIPRefusals(t *testing.T) {
 	taken := s.pool(f, nil)
 	s.vip(f, taken, object{"address": "10.0.0.50"})
 	body := vipBody(f, s.pool(f, nil))
-	s.refuseAll(t, "POST", "/v2.0/lb/vips", "vip", body, []refusal{
+	s.refuseAll(t, "POST", "/v2.0/lb/vips", "vip", body, append(persistenceRefusals(),
+		vipRefusals(https, taken, other.subnet)...))
+	id := s.list("/v2.0/lb/vips")[0]["id"].(string)
+	s.refuseAll(t, "PUT", "/v2.0/lb/vips/"+id, "vip", object{}, []refusal{
+		{name: "put address", change: object{"address": "10.0.0.51"}, says: "read-only"},
+		{name: "put port", change: object{"protocol_port": 81}, says: "read-only"},
+		{name: "put protocol", change: object{"protocol": "HTTP"}, says: "session_persistence"},
+		{name: "put subnet", change: object{"subnet_id": f.subnet}, says: "read-only"},
+		{name: "put pool of HTTPS", change: object{"pool_id": https}, code: 400, typ: "ProtocolMismatch"},
+		{name: "put pool unknown", change: object{"pool_id": nowhere}, code: 404, typ: "PoolNotFound"},
+		{name: "put own address as snat", change: object{"snat_addresses": []string{"10.0.0.50"}}, code: 409, typ: "IpAddressInUse"},
+	})
+}
+
+// vipRefusals needs a pool of another protocol, one that has a VIP at 10.0.0.50,
+// and a subnet of another network.
+func vipRefusals(https, taken, elsewhere string) []refusal {
+	return []refusal{
 		{name: "pool missing", drop: "pool_id", says: "pool_id"},
 		{name: "port missing", drop: "protocol_port", says: "protocol_port"},
 		{name: "subnet missing", drop: "subnet_id", says: "subnet_id"},
@@ -134,15 +151,6 @@ func TestVIPRefusals(t *testing.T) {
 		{name: "broadcast", change: object{"address": "10.0.0.255"}, code: 400, typ: "InvalidIpForSubnet"},
 		{name: "gateway", change: object{"address": "10.0.0.1"}, code: 409, typ: "IpAddressInUse", says: "gateway"},
 		{name: "address taken", change: object{"address": "10.0.0.50"}, code: 409, typ: "IpAddressInUse"},
-		{name: "persistence list", change: object{"session_persistence": []int{1}}, says: "session_persistence"},
-		{name: "persistence untyped", change: object{"session_persistence": object{"cookie_name": "c"}}, says: "type is missing"},
-		{name: "persistence unknown", change: object{"session_persistence": object{"type": "RANDOM"}}, says: "SOURCE_IP, HTTP_COOKIE, APP_COOKIE"},
-		{name: "source with cookie", change: object{"session_persistence": object{"type": "SOURCE_IP", "cookie_name": ""}}, says: "cookie_name"},
-		{name: "app without cookie", change: object{"session_persistence": object{"type": "APP_COOKIE"}}, says: "cookie_name"},
-		{name: "app empty cookie", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": ""}}, says: "cookie_name"},
-		{name: "app bad cookie", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": "a b\r\n"}}, says: "cookie_name"},
-		{name: "cookie on HTTP", change: object{"session_persistence": object{"type": "HTTP_COOKIE"}}, says: "allowed are SOURCE_IP"},
-		{name: "app cookie on HTTP", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": "c"}}, says: "allowed are SOURCE_IP"},
 		{name: "persistence_timeout", change: object{"persistence_timeout": 604801}, says: "0 to 604800"},
 		{name: "idle_timeout", change: object{"idle_timeout": 9}, says: "10 to 604800"},
 		{name: "flow_limit low", change: object{"flow_limit": 63}, says: "64 to 4194304"},
@@ -154,19 +162,23 @@ func TestVIPRefusals(t *testing.T) {
 		{name: "snat is the vip", change: object{"address": "10.0.0.9", "snat_addresses": []string{"10.0.0.9"}},
 			code: 409, typ: "IpAddressInUse"},
 		{name: "read-only port", change: object{"port_id": nowhere}, says: "port_id"},
-		{name: "subnet of another network", change: object{"subnet_id": other.subnet, "address": "10.0.0.9"},
+		{name: "subnet of another network", change: object{"subnet_id": elsewhere, "address": "10.0.0.9"},
 			code: 400, typ: "InvalidIpForSubnet"},
-	})
-	id := s.list("/v2.0/lb/vips")[0]["id"].(string)
-	s.refuseAll(t, "PUT", "/v2.0/lb/vips/"+id, "vip", object{}, []refusal{
-		{name: "put address", change: object{"address": "10.0.0.51"}, says: "read-only"},
-		{name: "put port", change: object{"protocol_port": 81}, says: "read-only"},
-		{name: "put protocol", change: object{"protocol": "HTTP"}, says: "session_persistence"},
-		{name: "put subnet", change: object{"subnet_id": f.subnet}, says: "read-only"},
-		{name: "put pool of HTTPS", change: object{"pool_id": https}, code: 400, typ: "ProtocolMismatch"},
-		{name: "put pool unknown", change: object{"pool_id": nowhere}, code: 404, typ: "PoolNotFound"},
-		{name: "put own address as snat", change: object{"snat_addresses": []string{"10.0.0.50"}}, code: 409, typ: "IpAddressInUse"},
-	})
+	}
+}
+
+func persistenceRefusals() []refusal {
+	return []refusal{
+		{name: "persistence list", change: object{"session_persistence": []int{1}}, says: "session_persistence"},
+		{name: "persistence untyped", change: object{"session_persistence": object{"cookie_name": "c"}}, says: "type is missing"},
+		{name: "persistence unknown", change: object{"session_persistence": object{"type": "RANDOM"}}, says: "SOURCE_IP, HTTP_COOKIE, APP_COOKIE"},
+		{name: "source with cookie", change: object{"session_persistence": object{"type": "SOURCE_IP", "cookie_name": ""}}, says: "cookie_name"},
+		{name: "app without cookie", change: object{"session_persistence": object{"type": "APP_COOKIE"}}, says: "cookie_name"},
+		{name: "app empty cookie", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": ""}}, says: "cookie_name"},
+		{name: "app bad cookie", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": "a b\r\n"}}, says: "cookie_name"},
+		{name: "cookie on HTTP", change: object{"session_persistence": object{"type": "HTTP_COOKIE"}}, says: "allowed are SOURCE_IP"},
+		{name: "app cookie on HTTP", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": "c"}}, says: "allowed are SOURCE_IP"},
+	}
 }
 
 func TestMemberRefusals(t *testing.T) {

@@ -29,11 +29,7 @@ func TestShapes(t *testing.T) {
 		"type": "TCP", "delay": "5", "timeout": 3, "max_retries": 3}})
 	web := s.must(201, "POST", "/v2.0/lb/health_monitors", object{"health_monitor": object{
 		"type": "HTTPS", "delay": 5, "timeout": 3, "max_retries": 3}})
-	code, answer := s.call("POST", "/v2.0/lb/pools/"+pool+"/health_monitors", object{"health_monitor": object{
-		"id": monitor["id"]}})
-	if want := (object{"health_monitor": object{}}); code != 201 || !equal(answer, want) {
-		t.Errorf("association: %d %v", code, answer)
-	}
+	s.associates(pool, monitor["id"])
 	association := object{"status": "PENDING_CREATE", "status_description": nil}
 	for path, want := range map[string]object{
 		"/v2.0/lb/pools/" + pool: {
@@ -78,11 +74,32 @@ func TestShapes(t *testing.T) {
 			t.Errorf("GET %s:\n got %v\nwant %v", path, got, want)
 		}
 	}
+	s.portOf(f, vip)
+}
+
+// associates binds a monitor to a pool and looks at the answers.
+func (s *server) associates(pool string, monitor any) {
+	s.t.Helper()
+	code, answer := s.call("POST", "/v2.0/lb/pools/"+pool+"/health_monitors", object{"health_monitor": object{"id": monitor}})
+	if want := (object{"health_monitor": object{}}); code != 201 || !equal(answer, want) {
+		s.t.Errorf("association: %d %v", code, answer)
+	}
+	path := fmt.Sprintf("/v2.0/lb/pools/%s/health_monitors/%s", pool, monitor)
+	want := object{"id": monitor, "tenant_id": "default", "status": "PENDING_CREATE", "status_description": nil}
+	if got := s.must(200, "GET", path, nil); !equal(got, want) {
+		s.t.Errorf("association: %v", got)
+	}
+	if got := s.must(200, "GET", path+"?fields=tenant_id", nil); !equal(got, object{"tenant_id": "default"}) {
+		s.t.Errorf("association: %v", got)
+	}
+}
+
+func (s *server) portOf(f fixture, vip object) {
 	port := s.must(200, "GET", "/v2.0/ports/"+vip["port_id"].(string), nil)
 	if port["name"] != "vip-"+vip["id"].(string) || port["device_owner"] != "neutron:LOADBALANCER" ||
 		!equal(port["fixed_ips"], []any{object{"subnet_id": f.subnet, "ip_address": "10.0.0.2"}}) ||
 		!regexp.MustCompile("^fa:16:3e(:[0-9a-f]{2}){3}$").MatchString(port["mac_address"].(string)) {
-		t.Errorf("port: %v", port)
+		s.t.Errorf("port: %v", port)
 	}
 }
 

@@ -91,7 +91,7 @@ func (l *Listener) Serve() error {
 // until ctx ends. It can be called without Serve.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	err := l.server.Shutdown(ctx)
-	_ = l.Listener.Close() // closed already, unless Serve never ran
+	_ = l.Close() // closed already, unless Serve never ran
 	if err != nil {
 		_ = l.server.Close()
 		err = fmt.Errorf("shut down %s: %w", l.spec, err)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"qlbaas/lbaas"
 )
@@ -135,7 +136,7 @@ func (s *Store) begin(writable bool) (tx *bbolt.Tx, err error) {
 // rollback ends a transaction that is not committed; it does nothing to others.
 func (s *Store) rollback(tx *bbolt.Tx) {
 	err := s.guarded(func() error {
-		if err := tx.Rollback(); !errors.Is(err, bbolt.ErrTxClosed) {
+		if err := tx.Rollback(); !errors.Is(err, berrors.ErrTxClosed) {
 			return err
 		}
 		return nil

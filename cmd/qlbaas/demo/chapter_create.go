@@ -83,7 +83,7 @@ func (d *demo) createVIP(ctx context.Context) error {
 // nobodyYet sees that a VIP without members refuses at once.
 func (d *demo) nobodyYet(ctx context.Context) error {
 	d.typed("qlbaas", "demo", "get", vipURL)
-	a := ask(ctx, d.client().HTTPClient(lab.HTTPOptions{}), patience)
+	a := ask(ctx, d.client(), patience)
 	if !isRefused(a.err) {
 		return fmt.Errorf("a request to a VIP without members: answer %q, error %w; want a refusal", a.who, a.err)
 	}

@@ -3,8 +3,6 @@ package demo
 import (
 	"context"
 	"fmt"
-
-	"qlbaas/tests/lab"
 )
 
 // deleteAll deletes what the first chapters created, and sees that nothing is left.
@@ -16,7 +14,7 @@ func (d *demo) deleteAll(ctx context.Context) error {
 		return err
 	}
 	d.saw("gone: the namespace %s, its devices, its pins, its configuration", poolNamespace(d.poolID))
-	a := ask(ctx, d.client().HTTPClient(lab.HTTPOptions{}), silence)
+	a := ask(ctx, d.client(), silence)
 	if a.err == nil {
 		return fmt.Errorf("%s answers at the address of a VIP that is deleted", a.who)
 	}

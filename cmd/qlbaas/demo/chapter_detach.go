@@ -40,7 +40,7 @@ func (d *demo) detach(ctx context.Context) error {
 	if err := d.detachAll(); err != nil {
 		return err
 	}
-	a := ask(ctx, d.client().HTTPClient(lab.HTTPOptions{}), silence)
+	a := ask(ctx, d.client(), silence)
 	if !isSilent(a.err) {
 		return fmt.Errorf("a request without the program: answer %q, error %w; want silence", a.who, orNone(a.err))
 	}
@@ -99,9 +99,8 @@ func (d *demo) detachAll() error {
 
 // mustHeal asks until somebody answers, and fails after healBound.
 func (d *demo) mustHeal(ctx context.Context, began time.Time) error {
-	client := d.client().HTTPClient(lab.HTTPOptions{})
 	for {
-		a := ask(ctx, client, impatience)
+		a := ask(ctx, d.client(), impatience)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

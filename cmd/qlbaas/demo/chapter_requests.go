@@ -26,7 +26,7 @@ func (d *demo) askPersistent(ctx context.Context) error {
 	const n = 10
 	for _, from := range []*lab.Host{d.net.Client, d.net.Router} {
 		d.typed("qlbaas", "demo", "get", "--from", from.Name(), "-n", fmt.Sprint(n), vipURL)
-		who, err := askTimes(ctx, from.HTTPClient(lab.HTTPOptions{}), n)
+		who, err := askTimes(ctx, from, n)
 		d.completed += len(who)
 		if err != nil {
 			return err
@@ -49,7 +49,7 @@ func (d *demo) askInTurn(ctx context.Context) error {
 	}
 	const n = 100
 	d.typed("qlbaas", "demo", "get", "-n", fmt.Sprint(n), vipURL)
-	who, err := askTimes(ctx, d.client().HTTPClient(lab.HTTPOptions{}), n)
+	who, err := askTimes(ctx, d.client(), n)
 	d.completed += len(who)
 	if err != nil {
 		return err
@@ -64,7 +64,7 @@ func (d *demo) askInTurn(ctx context.Context) error {
 
 // mustAlternate sees that both members serve in turn again.
 func (d *demo) mustAlternate(ctx context.Context) error {
-	who, err := askTimes(ctx, d.client().HTTPClient(lab.HTTPOptions{}), 20)
+	who, err := askTimes(ctx, d.client(), 20)
 	if err != nil {
 		return err
 	}

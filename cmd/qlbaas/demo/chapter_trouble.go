@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"qlbaas/tests/lab"
 )
 
 // The times that are promised; see the README. A port that refuses is noticed by the
@@ -18,7 +16,7 @@ const (
 )
 
 // impatience is how long a client waits for a member that may hang.
-const impatience = 300 * time.Millisecond
+const impatience = 500 * time.Millisecond
 
 // troubleMember stops WEB1's server in two ways and starts it again.
 func (d *demo) troubleMember(ctx context.Context) error {
@@ -83,14 +81,13 @@ const steady = 20
 // mustMove asks until WEB2 alone answers, and fails when the last request that did
 // not reach it began later than bound after began.
 func (d *demo) mustMove(ctx context.Context, began time.Time, bound time.Duration) error {
-	client := d.client().HTTPClient(lab.HTTPOptions{})
 	var failed, asked, row int
 	moved := began
 	for row < steady {
 		if err := pause(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
-		a := ask(ctx, client, impatience)
+		a := ask(ctx, d.client(), impatience)
 		asked++
 		if a.err == nil && a.who == "WEB2" {
 			row++
@@ -115,9 +112,8 @@ func (d *demo) mustMove(ctx context.Context, began time.Time, bound time.Duratio
 // mustReturn asks until WEB1 answers again, and fails when that takes longer than
 // backUp or any request fails meanwhile.
 func (d *demo) mustReturn(ctx context.Context, began time.Time) error {
-	client := d.client().HTTPClient(lab.HTTPOptions{})
 	for {
-		a := ask(ctx, client, patience)
+		a := ask(ctx, d.client(), patience)
 		if a.err != nil {
 			return fmt.Errorf("while WEB1 comes back: %w", a.err)
 		}

@@ -14,8 +14,11 @@ import (
 	"qlbaas/tests/lab"
 )
 
-// vipURL is what clients know.
-const vipURL = "http://172.16.100.11/"
+// The VIP, as clients know it.
+const (
+	vipAddress = "172.16.100.11:80"
+	vipURL     = "http://172.16.100.11/"
+)
 
 // answer is what became of one request.
 type answer struct {
@@ -26,23 +29,64 @@ type answer struct {
 }
 
 // ask sends one request over a new connection and waits at most bound.
-func ask(ctx context.Context, client *http.Client, bound time.Duration) answer {
+//
+// Why not http.Client: it lets a connection that took too long come about later, for
+// the next request, and that one would take a turn that nobody has asked for.
+func ask(ctx context.Context, from *lab.Host, bound time.Duration) answer {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	a := answer{began: time.Now()}
-	code, body, err := lab.Get(ctx, client, vipURL)
-	a.took, a.who, a.err = time.Since(a.began), strings.TrimSpace(body), err
-	if err == nil && code != http.StatusOK {
-		a.err = fmt.Errorf("answered %d %s", code, http.StatusText(code))
-	}
+	a.who, a.err = askOnce(ctx, from)
+	a.took = time.Since(a.began)
 	return a
+}
+
+func askOnce(ctx context.Context, from *lab.Host) (who string, err error) {
+	conn, err := from.Dial(ctx, "tcp", vipAddress)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close() // the answer has been read, or does not matter
+	return exchange(ctx, conn, bufio.NewReader(conn), true)
+}
+
+// exchange sends a request on a connection, the last one if it says so, and reads
+// the answer.
+func exchange(ctx context.Context, conn net.Conn, in *bufio.Reader, last bool) (who string, err error) {
+	deadline := time.Now().Add(patience)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := conn.SetDeadline(deadline); err != nil {
+		return "", fmt.Errorf("set deadline: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, vipURL, nil)
+	if err != nil {
+		return "", fmt.Errorf("make request: %w", err)
+	}
+	request.Close = last
+	if err := request.Write(conn); err != nil {
+		return "", fmt.Errorf("send request: %w", err)
+	}
+	response, err := http.ReadResponse(in, request)
+	if err != nil {
+		return "", fmt.Errorf("read answer: %w", err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		return "", fmt.Errorf("read answer: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("answered %s", response.Status)
+	}
+	return strings.TrimSpace(string(body)), nil
 }
 
 // askTimes asks n times, one after the other, and fails with the first request that
 // nobody answers.
-func askTimes(ctx context.Context, client *http.Client, n int) (who []string, err error) {
+func askTimes(ctx context.Context, from *lab.Host, n int) (who []string, err error) {
 	for i := range n {
-		a := ask(ctx, client, patience)
+		a := ask(ctx, from, patience)
 		if a.err != nil {
 			return who, fmt.Errorf("request %d of %d: %w", i+1, n, a.err)
 		}
@@ -87,7 +131,7 @@ func newHeld(conn net.Conn) *held { return &held{conn: conn, in: bufio.NewReader
 // that.
 func (d *demo) hold(ctx context.Context, member string) (*held, error) {
 	for range 2 * members {
-		conn, err := d.client().Dial(ctx, "tcp", d.vip())
+		conn, err := d.client().Dial(ctx, "tcp", vipAddress)
 		if err != nil {
 			return nil, err
 		}
@@ -106,36 +150,17 @@ func (d *demo) hold(ctx context.Context, member string) (*held, error) {
 
 // ask sends one request on the held connection.
 func (h *held) ask(ctx context.Context) (who string, err error) {
-	deadline := time.Now().Add(patience)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
+	if who, err = exchange(ctx, h.conn, h.in, false); err != nil {
+		return "", fmt.Errorf("ask on the open connection: %w", err)
 	}
-	if err := h.conn.SetDeadline(deadline); err != nil {
-		return "", fmt.Errorf("ask on the held connection: %w", err)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, vipURL, nil)
-	if err != nil {
-		return "", fmt.Errorf("ask on the held connection: %w", err)
-	}
-	if err := request.Write(h.conn); err != nil {
-		return "", fmt.Errorf("ask on the held connection: %w", err)
-	}
-	response, err := http.ReadResponse(h.in, request)
-	if err != nil {
-		return "", fmt.Errorf("ask on the held connection: %w", err)
-	}
-	body, err := io.ReadAll(response.Body)
-	if err := errors.Join(err, response.Body.Close()); err != nil {
-		return "", fmt.Errorf("ask on the held connection: %w", err)
-	}
-	return strings.TrimSpace(string(body)), nil
+	return who, nil
 }
 
 // mustBe asks on the held connection and fails unless the member answers.
 func (h *held) mustBe(ctx context.Context, member string) error {
 	who, err := h.ask(ctx)
 	if err == nil && who != member {
-		err = fmt.Errorf("the held connection is answered by %s, want %s", who, member)
+		err = fmt.Errorf("the open connection is answered by %s, want %s", who, member)
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,17 +36,16 @@ const (
 func startLoad(ctx context.Context, from *lab.Host) *load {
 	l := &load{}
 	ctx, l.stop = context.WithCancel(ctx)
-	client := from.HTTPClient(lab.HTTPOptions{})
 	for range crowd {
-		l.done.Go(func() { l.run(ctx, client) })
+		l.done.Go(func() { l.run(ctx, from) })
 	}
 	return l
 }
 
-func (l *load) run(ctx context.Context, client *http.Client) {
+func (l *load) run(ctx context.Context, from *lab.Host) {
 	for pause(ctx, between) == nil {
 		// Without ctx's end: a request that was begun is waited for.
-		a := ask(context.WithoutCancel(ctx), client, patience)
+		a := ask(context.WithoutCancel(ctx), from, patience)
 		l.asked.Add(1)
 		l.note(a)
 	}

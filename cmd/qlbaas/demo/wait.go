@@ -32,7 +32,7 @@ func until(ctx context.Context, bound time.Duration, check func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			if context.Cause(ctx) == context.DeadlineExceeded {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return fmt.Errorf("after %s: %w", bound, err)
 			}
 			return errors.Join(ctx.Err(), err)

@@ -12,9 +12,6 @@ import (
 // client is the host that asks unless a chapter says otherwise.
 func (d *demo) client() *lab.Host { return d.net.Client }
 
-// vip is the address and port that clients know.
-func (d *demo) vip() string { return netip.AddrPortFrom(d.net.VIP, 80).String() }
-
 // build makes directories, hosts, web servers and the agent.
 func (d *demo) build(ctx context.Context) (err error) {
 	if err := d.buildHosts(ctx); err != nil {

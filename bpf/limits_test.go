@@ -1,0 +1,236 @@
+package bpf_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"qlbaas/maps"
+	"qlbaas/tests/packet"
+)
+
+func TestConnectionLimit(t *testing.T) {
+	onBothHooks(t, options{}, func(w *world) {
+		limit := func(n uint32) {
+			w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = n })
+		}
+		w.run("at the SYN", func(w *world) {
+			limit(2)
+			a, b := w.open(client(1), 0, firstPort), w.open(client(2), 1, firstPort)
+			syn := seg(packet.SYN, clientISN, 0)
+			for range 3 {
+				w.expect("SYN over the limit", syn.arrives(client(3), vip), drops("conn_limit"))
+			}
+			a.works()
+			b.works()
+			a.sends("SYN in a flow", syn)
+			b.bothFIN() // a closed flow does not count
+			c := w.open(client(3), 2, firstPort)
+			c.works()
+			w.expect("SYN over the limit", syn.arrives(client(4), vip), drops("conn_limit"))
+		})
+		w.run("at the ACK", limitAtACK)
+		w.run("none at all", func(w *world) {
+			w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = 0 })
+			w.expect("SYN", seg(packet.SYN, clientISN, 0).arrives(client(1), vip), drops("conn_limit"))
+		})
+		w.run("lowered below what there is", func(w *world) {
+			a, b := w.open(client(1), 0, firstPort), w.open(client(2), 1, firstPort)
+			w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = 1 })
+			a.works()
+			b.works()
+			b.sends("RST", seg(packet.RST, b.cseq, 0), closed(1))
+			w.expect("SYN", seg(packet.SYN, clientISN, 0).arrives(client(3), vip), drops("conn_limit"))
+			a.sends("RST", seg(packet.RST, a.cseq, 0), closed(0))
+			w.open(client(3), 2, firstPort)
+		})
+	})
+}
+
+// limitAtACK: handshakes do not count, so more of them may be under way than there
+// is room for flows. Who comes late waits: his ACK, or his data, is sent again.
+func limitAtACK(w *world) {
+	w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = 1 })
+	a := w.syn(client(1), 0, firstPort).synAck()
+	b := w.syn(client(2), 1, firstPort).synAck()
+	a = a.ack()
+	for range 3 {
+		in, _ := b.up(seg(packet.ACK, b.cseq, b.mseq))
+		w.expect("ACK over the limit", in, drops("conn_limit"))
+		in, _ = b.up(seg(packet.ACK|packet.PSH, b.cseq, b.mseq).with(50))
+		w.expect("data over the limit", in, drops("conn_limit"))
+	}
+	b.gets("SYN-ACK again", seg(packet.SYN|packet.ACK, b.mseq-1, b.cseq))
+	a.works()
+	a.sends("RST", seg(packet.RST, a.cseq, 0), closed(0))
+	s := seg(packet.ACK|packet.PSH, b.cseq, b.mseq).with(50)
+	b.sends("data", s, established(1))
+	b.cseq = s.end()
+	b.works()
+}
+
+func TestRefusals(t *testing.T) {
+	onBothHooks(t, options{}, func(w *world) {
+		w.run("pool is down", func(w *world) {
+			c := w.open(client(9), 0, firstPort)
+			h := w.syn(client(8), 1, firstPort)
+			w.configure(func(g *maps.Generation) { g.VIP.Refuse = true })
+			w.refusals()
+			c.works() // what is open stays
+			h = h.synAck().ack()
+			h.works()
+		})
+		w.run("no member is usable", func(w *world) {
+			w.configure(func(g *maps.Generation) { g.Schedule = nil })
+			w.refusals()
+			w.configure(func(g *maps.Generation) { leastConnections(g, 3); clear(g.Weights) })
+			w.refusals()
+		})
+		w.run("no member at all", func(w *world) {
+			w.configure(func(g *maps.Generation) { g.Members, g.Schedule = nil, nil })
+			w.refusals()
+		})
+		w.run("the limit counts even then", func(w *world) {
+			w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit, g.Schedule = 0, nil })
+			w.refused("SYN", seg(packet.SYN, clientISN, 0), "no_member")
+		})
+	})
+}
+
+// refusals: what a closed port would answer, whatever the SYN looks like.
+func (w *world) refusals() {
+	w.Helper()
+	w.refused("SYN", seg(packet.SYN, clientISN, 0), "no_member")
+	w.refused("SYN whose answer's number wraps", seg(packet.SYN, 0xffffffff, 0), "no_member")
+	w.refused("SYN with data", seg(packet.SYN, 1000, 0).with(500), "no_member")
+	w.refused("SYN of an odd length", seg(packet.SYN, 1000, 0).with(501), "no_member")
+	w.refused("SYN with options", seg(packet.SYN, 5, 0).options(
+		packet.MSS(1460), packet.SACKPermitted(), packet.Timestamps(5, 0), packet.NOP(), packet.WindowScale(7)), "no_member")
+	w.refused("SYN with a number to acknowledge", seg(packet.SYN, 5, 77), "no_member")
+	w.refused("ECN SYN", seg(packet.SYN|packet.ECE|packet.CWR, 5, 0), "no_member")
+	s := seg(packet.SYN, 5, 0)
+	s.ip.TTL, s.ip.TOS, s.ip.DF, s.ip.ID = 255, 0xb8, false, 0xffff
+	w.refused("SYN of other bits", s, "no_member")
+	s.tcp.Sum = packet.SumBad
+	w.refused("SYN with a bad sum", s, "no_member")
+
+	// The answer is no longer than the question, so there is none to IP options.
+	s = seg(packet.SYN, 5, 0)
+	s.ip.Options = []byte{1, 1, 1, 0}
+	w.expect("SYN with IP options", s.arrives(client(1), vip), want{
+		action: dropped, delta: delta{"drops.no_member": 1}, byTC: true,
+	})
+	s = seg(packet.SYN, 5, 0)
+	in := append(s.arrives(client(1), vip), 1, 2, 3, 4, 5, 6)
+	w.expect("padded SYN", in, answers("no_member", s.reset(client(1))))
+	// It goes back where it came from, whoever that is.
+	other := net.HardwareAddr{2, 0, 0, 0, 0, 77}
+	in, out := s.frame(ownMAC, other, client(1), vip), s.reset(client(1))
+	copy(out, other)
+	w.expect("SYN by another router", in, answers("no_member", out))
+	for _, flags := range []packet.Flags{packet.ACK, packet.SYN | packet.ACK, packet.RST, packet.FIN | packet.ACK} {
+		w.expect(flags.String(), seg(flags, 5, 5).arrives(client(1), vip), drops("no_entry"))
+	}
+}
+
+func TestFlowLimit(t *testing.T) {
+	const room = 64
+	onBothHooks(t, options{flowLimit: room}, func(w *world) {
+		w.run("full of live flows", func(w *world) {
+			all := w.fill(room)
+			for range 5 {
+				w.refused("SYN", seg(packet.SYN, clientISN, 0), "flows_full")
+			}
+			for _, c := range all {
+				c.works()
+			}
+		})
+		w.run("at the ACK", fullAtACK)
+		w.run("closed flows give way", func(w *world) {
+			all := w.fill(room)
+			all[5].close()
+			all[6].close()
+			// Not even a moment after they have closed.
+			w.tick(all[5], all[6])
+			late := w.quick(client(500))
+			late.works()
+			c := w.quick(client(501))
+			c.works()
+			w.refused("SYN", seg(packet.SYN, clientISN, 0), "flows_full")
+		})
+		w.run("idle flows do not", func(w *world) {
+			all := w.fill(room)
+			for _, c := range all {
+				w.age(c, 7000*time.Second)
+			}
+			w.refused("SYN", seg(packet.SYN, clientISN, 0), "flows_full")
+		})
+		w.run("pressure", pressure)
+	})
+}
+
+// fill opens n connections.
+func (w *world) fill(n int) []conn {
+	w.Helper()
+	var all []conn
+	for i := range n {
+		all = append(all, w.quick(client(100+i)))
+	}
+	return all
+}
+
+// tick lets the smallest time pass that the tables know.
+func (w *world) tick(all ...conn) {
+	for _, c := range all {
+		w.age(c, 5<<20)
+	}
+}
+
+// fullAtACK: the table is full when the handshake is complete. The client waits, as
+// at the connection limit.
+func fullAtACK(w *world) {
+	all := w.fill(w.room() - 1)
+	a := w.quickSYN(client(1))
+	b := w.quickSYN(client(2))
+	a.finish()
+	b = b.synAck()
+	in, _ := b.up(seg(packet.ACK, b.cseq, b.mseq))
+	for range 3 {
+		w.expect("ACK", in, drops("flows_full"))
+	}
+	all[0].works()
+	all[0].close()
+	w.tick(all[0])
+	w.expires(all[0].slot, 0) // the rest of a port is a minute
+	w.age(all[0], 2*time.Minute)
+	w.expires(all[0].slot, 1, removed(all[0].slot))
+	b = b.ack()
+	b.works()
+}
+
+func (w *world) room() int { return int(w.gen.VIP.FlowLimit) }
+
+// pressure: from three quarters on new connections clear closed flows away a little
+// earlier; live ones are left alone, and so are those that closed just now.
+func pressure(w *world) {
+	all := w.fill(w.room() * 3 / 4)
+	all[0].close()
+	all[1].close()
+	all[2].close()
+	w.age(all[0], 200*time.Millisecond)
+	w.age(all[1], -time.Minute) // closed just now, however long this takes
+	w.age(all[2], -time.Minute)
+	for range 20 { // each looks at a part
+		w.quickSYN(client(w.clients()))
+	}
+	entries := w.snapshot().flows
+	for n, want := range []bool{false, true, true} {
+		_, there := entries[maps.FlowKey{Source: all[n].client, Destination: vip, Protocol: maps.TCP}]
+		if there != want {
+			w.Errorf("closed flow %d is there: %v, want %v", n, there, want)
+		}
+	}
+	for _, c := range all[3:] {
+		c.works()
+	}
+}

@@ -1,0 +1,216 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"qlbaas/tests/lab"
+	"qlbaas/tests/lab/labtest"
+)
+
+// silence is how long no answer is taken for none.
+const silence = 700 * time.Millisecond
+
+// street is a world with people in it: the test itself is the client, at the
+// gateway's address on the bridge, and the members answer with their names.
+type street struct {
+	*world
+	client netip.Addr
+}
+
+func newStreet(t *testing.T, hook string) (*street, Balancer) {
+	t.Helper()
+	w := newWorld(t)
+	w.opts.Hook = hook
+	s := &street{world: w, client: netip.MustParseAddr("172.16.100.1")}
+	bridge, err := netlink.LinkByName(bridgeName)
+	if err == nil {
+		err = netlink.AddrAdd(bridge, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(s.client, 24))})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := w.balancer()
+	l := labtest.New(t)
+	for i, m := range b.Members {
+		s.member(l, i, m)
+	}
+	return s, b
+}
+
+// member builds a member's host, with a server that says its address.
+func (s *street) member(l *lab.Lab, i int, m Member) {
+	s.Helper()
+	host, err := l.Host(fmt.Sprintf("member%d", i))
+	if err != nil {
+		s.Fatal(err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = fmt.Sprintf("m%d", i)
+	pair := netlink.NewVeth(attrs)
+	pair.PeerName, pair.PeerNamespace = "eth0", netlink.NsFd(host.Namespace())
+	bridge, err := netlink.LinkByName(bridgeName)
+	if err == nil {
+		pair.MasterIndex = bridge.Attrs().Index
+		err = firstOf(netlink.LinkAdd(pair), netlink.LinkSetUp(pair))
+	}
+	if err == nil {
+		err = firstOf(host.AddAddress("eth0", netip.PrefixFrom(m.Address.Addr(), 24)), host.SetUp("eth0"))
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	listener, err := host.Listen("tcp", m.Address.String())
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(conn, m.Address.String())
+			conn.Close()
+		}
+	}()
+}
+
+// ask connects and returns what it is told, or the error.
+func (s *street) ask(address netip.AddrPort, patience time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(s.Context(), patience)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address.String())
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	said, err := io.ReadAll(conn)
+	return string(said), err
+}
+
+func isSilence(err error) bool {
+	var failure net.Error
+	return errors.As(err, &failure) && failure.Timeout()
+}
+
+// A pool works from the moment when Apply returns, on every hook, and goes on when
+// the hook is changed under it.
+func TestTraffic(t *testing.T) {
+	for _, hook := range []string{HookTCX, HookClsact, HookXDP} {
+		t.Run(hook, func(t *testing.T) {
+			s, b := newStreet(t, hook)
+			n := s.open()
+			s.apply(n, b)
+			heard := map[string]int{}
+			for range 10 {
+				said, err := s.ask(addrPort(&b), 5*time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				heard[said]++
+			}
+			if heard[b.Members[0].Address.String()] != 5 || heard[b.Members[1].Address.String()] != 5 {
+				t.Errorf("10 requests went to %v", heard)
+			}
+			s.remove(n, b)
+		})
+	}
+}
+
+// While the program is missing the VIP is silent; it would refuse without the guard.
+func TestGuard(t *testing.T) {
+	s, b := newStreet(t, HookTCX)
+	n := s.open()
+	s.apply(n, b)
+	site := s.site(&b)
+	l, err := link.LoadPinnedLink(filepath.Join(site.pins, linkPins, linkTCX), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := firstOf(l.Detach(), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	vip := b.VIP.Address.Addr()
+	for _, port := range []uint16{b.VIP.Port, natPortMin, natPortMax} {
+		if _, err := s.ask(netip.AddrPortFrom(vip, port), silence); !isSilence(err) {
+			t.Errorf("port %d without program: %v", port, err)
+		}
+	}
+	s.wantOwnSocket(n, &b)
+	if err := sabotage()["guard flushed"](site); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ask(addrPort(&b), silence); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("without guard: %v", err)
+	}
+	s.apply(n, b)
+	if _, err := s.ask(addrPort(&b), 5*time.Second); err != nil {
+		t.Error(err)
+	}
+	s.wantOwnSocket(n, &b)
+	s.remove(n, b)
+}
+
+// wantOwnSocket connects from within the namespace to a member, as probes do.
+func (s *street) wantOwnSocket(n *Node, b *Balancer) {
+	s.Helper()
+	fd, err := n.Socket(b.PoolID, unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer unix.Close(fd)
+	to := b.Members[0].Address
+	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		s.Fatal(err)
+	}
+	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 5000)
+	if err != nil || ready != 1 {
+		s.Fatalf("poll: %d, %v", ready, err)
+	}
+	if code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+		s.Errorf("connect from the namespace: %v, %v", unix.Errno(code), err)
+	}
+	name, err := unix.Getsockname(fd)
+	if own, ok := name.(*unix.SockaddrInet4); err != nil || !ok || own.Port < ownPortMin {
+		s.Errorf("own port: %+v, %v", name, err)
+	}
+}
+
+// A VIP that is admin-down is silent, ARP included, and comes back with its state.
+func TestSilentVIP(t *testing.T) {
+	s, b := newStreet(t, HookTCX)
+	n := s.open()
+	s.apply(n, b)
+	before := identities(t, n, b.PoolID)
+	if _, err := s.ask(addrPort(&b), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	b.VIP.AdminUp = false
+	s.apply(n, b)
+	_, err := s.ask(addrPort(&b), silence)
+	if !isSilence(err) && !errors.Is(err, unix.EHOSTUNREACH) {
+		t.Errorf("admin-down: %v", err)
+	}
+	b.VIP.AdminUp = true
+	s.apply(n, b)
+	if _, err := s.ask(addrPort(&b), 5*time.Second); err != nil {
+		t.Error(err)
+	}
+	wantSame(t, before, identities(t, n, b.PoolID))
+	s.remove(n, b)
+}
