@@ -31,6 +31,8 @@ func TestProgramsFitTheVerifier(t *testing.T) {
 	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
 		"tc_lb4":  bpf.LoadLb4,
 		"xdp_lb4": bpf.LoadXdpLb4,
+		"tc_lb6":  bpf.LoadLb6,
+		"xdp_lb6": bpf.LoadXdpLb6,
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := load()

@@ -65,7 +65,9 @@ const (
 	Lb4DropReasonDROP_ICMP_NOMAP     Lb4DropReason = 29
 	Lb4DropReasonDROP_ICMP_CSUM      Lb4DropReason = 30
 	Lb4DropReasonDROP_ICMP_SEQ       Lb4DropReason = 31
-	Lb4DropReasonDROP_MAX            Lb4DropReason = 32
+	Lb4DropReasonDROP_UDP_LEN        Lb4DropReason = 32
+	Lb4DropReasonDROP_V6EXT          Lb4DropReason = 33
+	Lb4DropReasonDROP_MAX            Lb4DropReason = 34
 )
 
 type Lb4Flow struct {

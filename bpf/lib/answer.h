@@ -27,20 +27,21 @@ static __always_inline bool answer_allowed(const struct pkt *pkt)
 	return __sync_fetch_and_add(&ps->answers, 1) < ANSWERS_PER_SEC;
 }
 
-/* Answers a packet that ends here. One with IP options gets no answer. */
-static __noinline int answer(ctx_t *ctx, struct pkt *pkt)
+/* Answers a packet that ends here. One with IP options or extension
+ * headers gets no answer. */
+__noinline int answer(ctx_t *ctx, struct pkt *pkt)
 {
 	__u8 macs[2 * ETH_ALEN];
 	int rc;
 
-	if (pkt->l4 != L3_OFF + sizeof(struct iphdr))
+	if (!pkt || pkt->l4 != L3_OFF + IP_HLEN)
 		return hook_drop();
 	if (pkt->answer_limited && !answer_allowed(pkt))
 		return hook_drop();
 	if (bpf_skb_load_bytes(ctx, ETH_ALEN, macs, ETH_ALEN) ||
 	    bpf_skb_load_bytes(ctx, 0, macs + ETH_ALEN, ETH_ALEN))
 		return hook_drop();
-	if (pkt->answer == ANSWER_TIME_EXCEEDED || pkt->answer == ANSWER_FRAG_NEEDED)
+	if (pkt->answer >= ANSWER_TIME_EXCEEDED)
 		rc = answer_icmp(ctx, pkt, macs);
 	else
 		rc = answer_rst(ctx, pkt, macs);

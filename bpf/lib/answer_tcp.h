@@ -10,14 +10,12 @@
  */
 #pragma once
 
-#define ANSWER_LEN (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr))
-#define ANSWER_CSUM_OFF (ETH_HLEN + sizeof(struct iphdr) + 16)
-#define ANSWER_TTL 64
+#define ANSWER_LEN (L3_OFF + IP_HLEN + sizeof(struct tcphdr))
 
 struct answer_frame {
 	__u16 pad; /* so that what follows Ethernet is aligned */
 	struct ethhdr eth;
-	struct iphdr ip;
+	ip_header ip;
 	struct tcphdr tcp;
 };
 
@@ -32,42 +30,21 @@ struct answer_tcp {
 	__u32 flags;
 };
 
-/* Is the transport sum left to the device? Spoils the field, which is written anew. */
-static __always_inline bool csum_is_partial(ctx_t *ctx)
+/* Is the transport sum at off left to the device? Spoils the field. */
+static __always_inline bool csum_is_partial(ctx_t *ctx, __u32 off)
 {
 	__u16 before = 0, after = 0;
 
-	bpf_skb_load_bytes(ctx, ANSWER_CSUM_OFF, &before, sizeof(before));
-	bpf_l4_csum_replace(ctx, ANSWER_CSUM_OFF, 0, 1, sizeof(before));
-	bpf_skb_load_bytes(ctx, ANSWER_CSUM_OFF, &after, sizeof(after));
+	bpf_skb_load_bytes(ctx, off, &before, sizeof(before));
+	bpf_l4_csum_replace(ctx, off, 0, 1, sizeof(before));
+	bpf_skb_load_bytes(ctx, off, &after, sizeof(after));
 	return before == after;
-}
-
-static __always_inline void answer_ip(struct answer_frame *f, const struct answer_tcp *a)
-{
-	__s64 sum;
-
-	f->eth.h_proto = bpf_htons(ETH_P_IP);
-	f->ip.version = 4;
-	f->ip.ihl = 5;
-	f->ip.tot_len = bpf_htons(sizeof(f->ip) + sizeof(f->tcp));
-	f->ip.frag_off = bpf_htons(0x4000);
-	f->ip.ttl = ANSWER_TTL;
-	f->ip.protocol = IPPROTO_TCP;
-	f->ip.saddr = a->saddr.word[0];
-	f->ip.daddr = a->daddr.word[0];
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&f->ip, sizeof(f->ip), 0);
-	f->ip.check = ~csum_fold((__u32)sum);
 }
 
 static __always_inline void answer_segment(struct answer_frame *f, const struct answer_tcp *a,
 					   bool partial)
 {
-	struct {
-		__be32 saddr, daddr, proto_len;
-	} pseudo = { a->saddr.word[0], a->daddr.word[0],
-		     bpf_htonl(IPPROTO_TCP << 16 | sizeof(f->tcp)) };
-	__u32 sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
+	__u32 sum = csum_fold32(csum_pseudo(&a->saddr, &a->daddr, IPPROTO_TCP, sizeof(f->tcp)));
 
 	f->tcp.source = a->sport;
 	f->tcp.dest = a->dport;
@@ -86,12 +63,13 @@ static __always_inline void answer_segment(struct answer_frame *f, const struct 
 /* Stores the segment as the whole packet, with the given MAC addresses. */
 static __noinline int answer_store(ctx_t *ctx, const struct answer_tcp *a, const __u8 *macs)
 {
-	bool partial = csum_is_partial(ctx);
+	bool partial = csum_is_partial(ctx, L3_OFF + IP_HLEN + TCP_SUM_OFF);
 	struct answer_frame f = {};
 
 	__builtin_memcpy(f.eth.h_dest, macs, ETH_ALEN);
 	__builtin_memcpy(f.eth.h_source, macs + ETH_ALEN, ETH_ALEN);
-	answer_ip(&f, a);
+	f.eth.h_proto = bpf_htons(IP_ETHERTYPE);
+	ip_build(&f.ip, &a->saddr, &a->daddr, IPPROTO_TCP, sizeof(f.tcp));
 	answer_segment(&f, a, partial);
 	return bpf_skb_store_bytes(ctx, 0, &f.eth, ANSWER_LEN, 0);
 }
@@ -140,7 +118,8 @@ static __always_inline int answer_rst(ctx_t *ctx, struct pkt *pkt, const __u8 *m
 	struct answer_tcp a = {};
 	struct flow *flow;
 
-	if ((pkt->tcp_flags & TCP_RST) || bpf_skb_change_tail(ctx, ANSWER_LEN, 0))
+	if (pkt->key.proto != IPPROTO_TCP || (pkt->tcp_flags & TCP_RST) ||
+	    bpf_skb_change_tail(ctx, ANSWER_LEN, 0))
 		return -1;
 	if (pkt->answer == ANSWER_RST_BOTH) {
 		flow = bpf_map_lookup_elem(&flows, &pkt->key);

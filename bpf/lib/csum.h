@@ -48,3 +48,24 @@ static __always_inline __u64 csum_odd(__u64 diff, __u32 off)
 
 	return off & 1 ? (folded >> 8 | folded << 24) : folded;
 }
+
+static __always_inline bool addr_equal(const struct addr *a, const struct addr *b)
+{
+#pragma unroll
+	for (int i = 0; i < ADDR_WORDS; i++)
+		if (a->word[i] != b->word[i])
+			return false;
+	return true;
+}
+
+/* The sum of the pseudo header that transport checksums cover. */
+static __always_inline __u64 csum_pseudo(const struct addr *saddr, const struct addr *daddr,
+					 __u8 proto, __u16 len)
+{
+	__u64 sum = bpf_htons(proto) + (__u64)bpf_htons(len);
+
+#pragma unroll
+	for (int i = 0; i < ADDR_WORDS; i++)
+		sum += (__u64)saddr->word[i] + daddr->word[i];
+	return sum;
+}

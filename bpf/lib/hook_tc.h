@@ -76,13 +76,23 @@ static __always_inline int hook_load(ctx_t *ctx, __u32 off, void *to, __u32 len)
 	return bpf_skb_load_bytes(ctx, off, to, len);
 }
 
-/* Adds diffs to the transport checksum at off: what addresses changed (part of the
- * pseudo header) and what the segment itself changed. Invalidates packet pointers. */
-static __always_inline int hook_csum(ctx_t *ctx, __u32 off, __u32 addr_diff, __u32 diff)
+/*
+ * Adds diffs to the transport checksum at off: what addresses changed (part of the
+ * pseudo header) and what the segment itself changed. A UDP sum that comes out as 0
+ * is sent as all ones (RFC 768). Invalidates packet pointers.
+ *
+ * Where the device has summed the whole packet, the helper takes the pseudo header's
+ * diff off that sum, because an IPv4 header's own checksum would make up for it. IPv6
+ * has none: it is added again.
+ */
+static __always_inline int hook_csum(ctx_t *ctx, __u32 off, __u32 addr_diff, __u32 diff, bool udp)
 {
-	int rc = bpf_l4_csum_replace(ctx, off, 0, addr_diff, BPF_F_PSEUDO_HDR);
+	__u64 mangled = udp ? BPF_F_MARK_MANGLED_0 : 0;
+	int rc = bpf_l4_csum_replace(ctx, off, 0, addr_diff, BPF_F_PSEUDO_HDR | mangled);
 
-	return rc ? rc : bpf_l4_csum_replace(ctx, off, 0, diff, 0);
+	if (ADDR_WORDS > 1)
+		bpf_csum_update(ctx, addr_diff);
+	return rc ? rc : bpf_l4_csum_replace(ctx, off, 0, diff, mangled);
 }
 
 static __always_inline int hook_store(ctx_t *ctx, __u32 off, const void *from, __u32 len)

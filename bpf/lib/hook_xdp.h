@@ -86,15 +86,15 @@ static __always_inline int hook_load(ctx_t *ctx, __u32 off, void *to, __u32 len)
 	return bpf_xdp_load_bytes(ctx, off, to, len);
 }
 
-static __always_inline int hook_csum(ctx_t *ctx, __u32 off, __u32 addr_diff, __u32 diff)
+static __always_inline int hook_csum(ctx_t *ctx, __u32 off, __u32 addr_diff, __u32 diff, bool udp)
 {
-	__u16 *sum = hook_data(ctx) + (off & 0xff);
-	__u64 total;
+	__u16 *sum = hook_data(ctx) + (off & 0x3ff);
 
 	if ((void *)(sum + 1) > hook_end(ctx))
 		return -1;
-	total = (__u64)(__u16) ~*sum + addr_diff + diff;
-	*sum = ~csum_fold(total);
+	*sum = ~csum_fold((__u64)(__u16) ~*sum + addr_diff + diff);
+	if (udp && !*sum)
+		*sum = 0xffff;
 	return 0;
 }
 

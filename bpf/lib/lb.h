@@ -102,11 +102,14 @@ static __always_inline int verdict(ctx_t *ctx, struct pkt *pkt, int rc)
 }
 
 /* A packet of what is in the tables; 0 = of nothing there. */
-static __noinline int known(ctx_t *ctx, struct pkt *pkt)
+__noinline int known(ctx_t *ctx, struct pkt *pkt)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &pkt->key);
+	struct flow *flow;
 	int rc = STOP_RENEW;
 
+	if (!pkt)
+		return -DROP_INTERNAL;
+	flow = bpf_map_lookup_elem(&flows, &pkt->key);
 	if (flow)
 		rc = flow_packet(ctx, pkt, flow);
 	return rc == STOP_RENEW ? handshake_packet(ctx, pkt) : rc;
@@ -119,7 +122,7 @@ static __always_inline int lb(ctx_t *ctx)
 
 	rc = parse(ctx, &pkt);
 	if (rc == STOP_ICMP)
-		rc = icmp_packet(ctx, &pkt);
+		return verdict(ctx, &pkt, icmp_packet(ctx, &pkt));
 	if (rc)
 		return verdict(ctx, &pkt, rc);
 	pkt.now = ticks_now();

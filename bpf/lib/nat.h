@@ -33,19 +33,6 @@ static __always_inline int timestamp_shift(ctx_t *ctx, struct pkt *pkt, const st
 	return 0;
 }
 
-/* Gives an IP header the flow's addresses and one hop less. */
-static __always_inline void ip_rewrite(struct iphdr *ip, const struct flow *flow, __u64 addr_diff)
-{
-	__u64 sum = (__u64)(__u16)~ip->check + addr_diff;
-
-	sum += (__u16) ~(ip->ttl | ip->protocol << 8);
-	ip->ttl--;
-	sum += (__u16)(ip->ttl | ip->protocol << 8);
-	ip->check = ~csum_fold(sum);
-	ip->saddr = flow->saddr.word[0];
-	ip->daddr = flow->daddr.word[0];
-}
-
 static __always_inline void eth_rewrite(struct ethhdr *eth, const struct pkt *pkt)
 {
 	if (pkt->resolve)
@@ -57,37 +44,38 @@ static __always_inline void eth_rewrite(struct ethhdr *eth, const struct pkt *pk
 static __always_inline int nat_headers(ctx_t *ctx, struct pkt *pkt, const struct flow *flow,
 				       __u64 addr_diff)
 {
-	__u32 l4 = pkt->l4 & 0x7f;
+	__u32 l4 = pkt->l4 & L4_MASK;
 	struct ethhdr *eth = hook_data(ctx);
-	struct iphdr *ip = hook_data(ctx) + L3_OFF;
-	struct tcphdr *tcp = hook_data(ctx) + l4;
+	ip_header *ip = hook_data(ctx) + L3_OFF;
+	__be16 *ports = hook_data(ctx) + l4;
 
-	if ((void *)(ip + 1) > hook_end(ctx) || (void *)(tcp + 1) > hook_end(ctx))
+	if ((void *)(ip + 1) > hook_end(ctx) || (void *)(ports + 2) > hook_end(ctx))
 		return -DROP_INTERNAL;
 	ip_rewrite(ip, flow, addr_diff);
-	tcp->source = flow->sport;
-	tcp->dest = flow->dport;
+	ports[0] = flow->sport;
+	ports[1] = flow->dport;
 	eth_rewrite(eth, pkt);
 	return 0;
 }
 
 static __noinline int nat_apply(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
 {
+	bool udp = pkt->key.proto == IPPROTO_UDP;
 	__u64 addr_diff, diff;
 	int rc;
 
 	addr_diff =
 		csum_addr(&pkt->key.saddr, &flow->saddr) + csum_addr(&pkt->key.daddr, &flow->daddr);
 	diff = (__u64)(__u16)~pkt->key.sport + flow->sport + (__u16)~pkt->key.dport + flow->dport;
-	if (flow->state & FLOW_TIMESTAMPS) {
+	if (!udp && (flow->state & FLOW_TIMESTAMPS)) {
 		rc = timestamp_shift(ctx, pkt, flow, &diff);
 		if (rc)
 			return rc;
 	}
-	if (hook_csum(ctx, pkt->l4 + __builtin_offsetof(struct tcphdr, check),
-		      csum_fold32(addr_diff), csum_fold32(diff)))
+	if (!pkt->no_sum && hook_csum(ctx, pkt->l4 + (udp ? UDP_SUM_OFF : TCP_SUM_OFF),
+				      csum_fold32(addr_diff), csum_fold32(diff), udp))
 		return -DROP_INTERNAL;
-	hook_pull(ctx, (pkt->l4 & 0x7f) + sizeof(struct tcphdr));
+	hook_pull(ctx, (pkt->l4 & L4_MASK) + sizeof(struct udphdr));
 	return nat_headers(ctx, pkt, flow, addr_diff);
 }
 
@@ -107,10 +95,13 @@ static __always_inline void member_count(const struct pkt *pkt, const struct flo
 }
 
 /* Turns the packet into what the other side shall see. */
-static __noinline int forward(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
+__noinline int forward(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
 {
-	int rc = route(ctx, pkt, flow);
+	int rc;
 
+	if (!pkt || !flow)
+		return -DROP_INTERNAL;
+	rc = route(ctx, pkt, flow);
 	if (rc)
 		return rc;
 	rc = nat_apply(ctx, pkt, flow);

@@ -15,14 +15,6 @@ struct opening {
 	__u32 pad;
 };
 
-/* Sources that no host has (RFC 1122 3.2.1.3, RFC 1812 5.3.7). */
-static __always_inline bool martian4(__be32 saddr)
-{
-	__u8 first = bpf_ntohl(saddr) >> 24;
-
-	return first == 0 || first == 127 || first >= 224;
-}
-
 /* Takes a port toward the member by inserting the member's half: the insertion is
  * the claim. Then the flows are asked, in this order: the other side of the move
  * from handshake to flow inserts there before it deletes here.
@@ -205,17 +197,19 @@ static __always_inline int nobodys(const struct pkt *pkt, int reason)
 }
 
 /* A packet that belongs to nothing we know. */
-static __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
+__noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 {
 	struct vip *vip = vip_get();
 	__u32 slot;
 	int rc;
 
-	if (!vip || pkt->key.daddr.word[0] != vip->addr.word[0])
+	if (!pkt)
+		return -DROP_INTERNAL;
+	if (!vip || !addr_equal(&pkt->key.daddr, &vip->addr))
 		return STOP_PASS;
-	if (pkt->key.saddr.word[0] == vip->addr.word[0])
+	if (addr_equal(&pkt->key.saddr, &vip->addr))
 		return -DROP_SPOOF_SELF;
-	if (martian4(pkt->key.saddr.word[0]))
+	if (ip_martian(&pkt->key.saddr))
 		return -DROP_MARTIAN;
 	if (pkt->key.dport != vip->port || pkt->key.proto != vip->proto) {
 		__u32 pos = port_pos(pkt->key.dport);

@@ -28,9 +28,11 @@ struct pkt {
 	__u32 ack;
 	__u32 end; /* sequence number after this segment */
 	__u8 tcp_flags;
-	__u8 tcp_len; /* TCP header's length */
+	__u8 l4_len; /* the transport header's length */
 	__u8 ttl;
 	__u8 tos;
+	__u8 no_sum; /* UDP over IPv4 without checksum */
+	__u8 pad[3];
 	/* filled by route() */
 	__u32 out;     /* device */
 	__u32 resolve; /* the neighbour is not known yet */
@@ -50,7 +52,14 @@ enum answer {
 	ANSWER_RST_BOTH = 2, /* to its sender, and as a RST to where it was going */
 	ANSWER_TIME_EXCEEDED = 3,
 	ANSWER_FRAG_NEEDED = 4,
+	ANSWER_UNREACHABLE = 5, /* no such port: UDP's word for a RST */
 };
+
+#define ANSWER_TTL 64
+
+/* Where the sum stands in a transport header. */
+#define TCP_SUM_OFF offsetof(struct tcphdr, check)
+#define UDP_SUM_OFF offsetof(struct udphdr, check)
 
 enum tcp_flags {
 	TCP_FIN = 1,
@@ -79,4 +88,36 @@ static __always_inline bool ttl_spent(struct pkt *pkt)
 static __always_inline __u32 ticks_now(void)
 {
 	return bpf_ktime_get_coarse_ns() >> 20;
+}
+
+/* Is the packet addressed to the VIP? */
+static __always_inline bool to_vip(const struct pkt *pkt)
+{
+	const struct vip *vip = vip_get();
+
+	return vip && addr_equal(&pkt->key.daddr, &vip->addr);
+}
+
+/* A defect of a packet for somebody else is somebody else's. */
+static __always_inline int defect(const struct pkt *pkt, int reason)
+{
+	return to_vip(pkt) ? -reason : STOP_PASS;
+}
+
+#if ADDR_WORDS == 1
+#define PROTO_ICMP IPPROTO_ICMP
+#else
+#define PROTO_ICMP IPPROTO_ICMPV6
+#endif
+
+static __always_inline bool proto_known(__u32 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == PROTO_ICMP;
+}
+
+static __always_inline bool addr_multicast(const struct addr *addr)
+{
+	__u8 first = bpf_ntohl(addr->word[0]) >> 24;
+
+	return ADDR_WORDS == 1 ? first >= 224 : first == 0xff;
 }

@@ -10,14 +10,11 @@ static __noinline int route(ctx_t *ctx, struct pkt *pkt, const struct flow *flow
 {
 	struct bpf_fib_lookup fib = {};
 
-	fib.family = 2; /* AF_INET */
-	fib.tos = pkt->tos;
+	ip_route_key(&fib, pkt, flow);
 	fib.l4_protocol = pkt->key.proto;
 	fib.tot_len = pkt->seg_len;
 	fib.sport = flow->sport;
 	fib.dport = flow->dport;
-	fib.ipv4_src = flow->saddr.word[0];
-	fib.ipv4_dst = flow->daddr.word[0];
 	fib.ifindex = hook_ifindex(ctx);
 	switch (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0)) {
 	case BPF_FIB_LKUP_RET_SUCCESS:

@@ -237,7 +237,7 @@ static __always_inline bool sweep_begin(struct sweep_walk *walk, struct vip *vip
  * opened; words without ports cost next to nothing. CPUs that do this at the same
  * time may look at the same ports, which harms nothing.
  */
-static __noinline int sweep_pressed(struct vip *vip, struct pool_state *ps, __u32 now, __u32 flags)
+__noinline int sweep_pressed(struct vip *vip, struct pool_state *ps, __u32 now, __u32 flags)
 {
 	struct sweep_walk walk = {
 		.flags = flags,
@@ -245,8 +245,11 @@ static __noinline int sweep_pressed(struct vip *vip, struct pool_state *ps, __u3
 		.spent = now,
 		.budget = now + PRESSURE_WORDS,
 	};
-	__u32 slot = ps->sweep_slot;
+	__u32 slot;
 
+	if (!vip || !ps)
+		return 0;
+	slot = ps->sweep_slot;
 	if (!member_get(vip, slot))
 		slot = 0; /* past the last member */
 	ps->sweep_slot = slot;

@@ -3,6 +3,12 @@
 #include "base.h"
 #include "hook_tc.h"
 #include "pkt.h"
+#include "quote.h"
+#if ADDR_WORDS == 1
+#include "ip4.h"
+#else
+#include "ip6.h"
+#endif
 #include "lb.h"
 
 SEC("tc")

@@ -69,8 +69,8 @@ static __noinline __u32 timestamp_walk(ctx_t *ctx, __u32 off, __u32 len)
  * nearly every host sends are tried first. */
 static __always_inline __u32 timestamp_find(ctx_t *ctx, const struct pkt *pkt)
 {
-	__u32 off = (pkt->l4 & 0x7f) + sizeof(struct tcphdr);
-	__u32 len = pkt->tcp_len - sizeof(struct tcphdr);
+	__u32 off = (pkt->l4 & L4_MASK) + sizeof(struct tcphdr);
+	__u32 len = pkt->l4_len - sizeof(struct tcphdr);
 	__u8 *opt;
 
 	if (len < TCPOLEN_TIMESTAMP)

@@ -282,7 +282,9 @@ enum drop_reason {
 	DROP_ICMP_NOMAP = 29,
 	DROP_ICMP_CSUM = 30,
 	DROP_ICMP_SEQ = 31,
-	DROP_MAX = 32,
+	DROP_UDP_LEN = 32,
+	DROP_V6_EXT = 33,
+	DROP_MAX = 34,
 };
 
 #pragma clang diagnostic pop
