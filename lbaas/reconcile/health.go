@@ -46,7 +46,11 @@ func (r *Reconciler) alignHealth(p *pool) (changed []string, err error) {
 		if up, known := r.node.MemberUp(p.id, h.Member); known && up == h.Up {
 			continue
 		}
-		if err := r.realign(p, h.Member); err != nil {
+		err := r.realign(p, h.Member)
+		if errors.Is(err, loader.ErrNotDeployed) {
+			return changed, nil // it has just been removed
+		}
+		if err != nil {
 			return changed, fmt.Errorf("write liveness of member %s: %w", h.Member, err)
 		}
 		changed = append(changed, h.Member)

@@ -102,7 +102,13 @@ func New(node Node, opts Options) *Reconciler {
 }
 
 // PoolsChanged asks for an attempt at each pool, in this order. It does not block.
-func (r *Reconciler) PoolsChanged(poolIDs ...string) { r.queue.add(poolIDs...) }
+func (r *Reconciler) PoolsChanged(poolIDs ...string) {
+	// Whoever changes a pool sees it, so the store has not lost its pools.
+	r.mu.Lock()
+	r.populated = r.populated || len(poolIDs) > 0
+	r.mu.Unlock()
+	r.queue.add(poolIDs...)
+}
 
 // Start adopts what is on the node, trying every pool once, and goes on in the
 // background until Close. It fails when state or node cannot be read; pools that

@@ -48,7 +48,7 @@ type Options struct {
 	// It is meant for the backup.
 	ReadOnly bool
 	// LockTimeout bounds the wait for another process to close the file; zero
-	// means one second.
+	// means half a second: a second agent shall be told so within one.
 	LockTimeout time.Duration
 	Log         *slog.Logger
 }
@@ -99,7 +99,7 @@ func Open(path string, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.LockTimeout == 0 {
-		o.LockTimeout = time.Second
+		o.LockTimeout = time.Second / 2
 	}
 	if !o.ReadOnly {
 		if err := create(path); err != nil {
