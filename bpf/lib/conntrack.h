@@ -40,6 +40,29 @@ static __always_inline void flow_count(__u32 slot, int n)
 		__sync_fetch_and_add(&ms->active, n);
 }
 
+/* One direction's entry, from what was known of it so far. */
+static __noinline int flow_insert(const struct flow_key *key, const struct flow *from, __u32 now)
+{
+	struct flow flow = *from;
+
+	flow.state &= ~(FLOW_DEAD | FLOW_SYN_ACK);
+	flow.seen = now;
+	return bpf_map_update_elem(&flows, key, &flow, BPF_NOEXIST) ? -DROP_FLOWS_FULL : 0;
+}
+
+/* A connection that is established from now on. */
+static __always_inline void flow_established(struct pool_state *ps, __u32 slot)
+{
+	struct member_state *ms = member_state_get(slot);
+	struct member_counters *counters = counters_get(slot);
+
+	__sync_fetch_and_add(&ps->flows, 1);
+	if (ms)
+		__sync_fetch_and_add(&ms->active, 1);
+	if (counters)
+		counters->connections++;
+}
+
 /* The connection is over, whatever still travels. Counts once. */
 static __always_inline void flow_close(struct flow *client)
 {
@@ -183,5 +206,19 @@ static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
 		flow->ack = pkt->ack;
 	if ((__s32)(pkt->end - flow->next) > 0)
 		flow->next = pkt->end;
+	return 0;
+}
+
+/* A datagram keeps its flow alive. One of a client whose member is down or gone goes
+ * to another member at once: there is no connection that could break. */
+static __always_inline int flow_track_udp(struct pkt *pkt, struct flow *flow)
+{
+	if (!(flow->state & FLOW_MEMBER_SIDE) && !slot_up(flow->slot)) {
+		if (flow_condemn(flow))
+			flow_remove(&pkt->key, flow);
+		return STOP_RENEW;
+	}
+	if (flow->seen != pkt->now)
+		flow->seen = pkt->now;
 	return 0;
 }

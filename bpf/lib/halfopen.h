@@ -131,11 +131,9 @@ static __noinline int half_open_promote(const struct half_open_key *key, struct 
 	struct half_open_key mate = { .pool = key->pool };
 	struct pool_state *ps = pool_state_get();
 	struct vip *vip = vip_get();
-	struct member_counters *counters;
 	struct half_open *member;
-	struct member_state *ms;
-	struct flow flow;
 	__u32 slot = client->flow.slot;
+	int rc;
 
 	if (!ps || !vip)
 		return -DROP_INTERNAL;
@@ -143,39 +141,28 @@ static __noinline int half_open_promote(const struct half_open_key *key, struct 
 	member = bpf_map_lookup_elem(&half_open, &mate);
 	if (!member || !half_open_condemn(client))
 		return STOP_AGAIN; /* another CPU has it in hand */
+	rc = -DROP_CONN_LIMIT;
 	if (__sync_fetch_and_add(&ps->active, 1) >= vip->connection_limit &&
-	    vip->connection_limit != NO_LIMIT) {
-		__sync_fetch_and_add(&ps->active, -1);
-		__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);
-		return -DROP_CONN_LIMIT;
-	}
+	    vip->connection_limit != NO_LIMIT)
+		goto undo;
 
-	flow = member->flow;
-	flow.seen = pkt->now;
-	if (bpf_map_update_elem(&flows, &mate.tuple, &flow, BPF_NOEXIST))
-		goto full;
-	flow = client->flow;
-	flow.state &= ~(FLOW_DEAD | FLOW_SYN_ACK);
-	flow.seen = pkt->now;
-	flow.next = pkt->seq; /* of the SYN that the member has taken */
-	flow.ack = pkt->ack;
-	if (bpf_map_update_elem(&flows, &key->tuple, &flow, BPF_NOEXIST)) {
+	rc = flow_insert(&mate.tuple, &member->flow, pkt->now);
+	if (rc)
+		goto undo;
+	client->flow.next = pkt->seq; /* of the SYN that the member has taken */
+	client->flow.ack = pkt->ack;
+	rc = flow_insert(&key->tuple, &client->flow, pkt->now);
+	if (rc) {
 		bpf_map_delete_elem(&flows, &mate.tuple);
-		goto full;
+		goto undo;
 	}
-	__sync_fetch_and_add(&ps->flows, 1);
 	half_open_remove(key, client, true);
-	ms = member_state_get(slot);
-	if (ms)
-		__sync_fetch_and_add(&ms->active, 1);
-	counters = counters_get(slot);
-	if (counters)
-		counters->connections++;
+	flow_established(ps, slot);
 	return STOP_AGAIN;
-full:
+undo:
 	__sync_fetch_and_add(&ps->active, -1);
 	__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);
-	return -DROP_FLOWS_FULL;
+	return rc;
 }
 
 /* A packet from the client of a handshake. */

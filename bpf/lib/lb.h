@@ -33,7 +33,8 @@ static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow 
 		return -DROP_TTL;
 	rc = state & FLOW_RESET ? flow_reset(pkt, flow) : 0;
 	if (!rc)
-		rc = flow_track(pkt, flow);
+		rc = pkt->key.proto == IPPROTO_UDP ? flow_track_udp(pkt, flow) :
+						     flow_track(pkt, flow);
 	return rc ? rc : forward(ctx, pkt, flow);
 }
 

@@ -266,3 +266,11 @@ static __always_inline struct member *member_get(const struct vip *vip, __u32 sl
 
 	return inner ? bpf_map_lookup_elem(inner, &slot) : NULL;
 }
+
+/* What the monitors say of the slot's member; false when it is nobody's any more. */
+static __always_inline bool slot_up(__u32 slot)
+{
+	struct health *h = bpf_map_lookup_elem(&health, &slot);
+
+	return h && h->up;
+}

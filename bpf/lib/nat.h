@@ -58,14 +58,19 @@ static __always_inline int nat_headers(ctx_t *ctx, struct pkt *pkt, const struct
 	return 0;
 }
 
+/* A function of its own for its stack: IPv6 has eight words to hold. */
+static __noinline __u64 nat_addr_diff(const struct pkt *pkt, const struct flow *flow)
+{
+	return csum_addr(&pkt->key.saddr, &flow->saddr) + csum_addr(&pkt->key.daddr, &flow->daddr);
+}
+
 static __noinline int nat_apply(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
 {
 	bool udp = pkt->key.proto == IPPROTO_UDP;
 	__u64 addr_diff, diff;
 	int rc;
 
-	addr_diff =
-		csum_addr(&pkt->key.saddr, &flow->saddr) + csum_addr(&pkt->key.daddr, &flow->daddr);
+	addr_diff = nat_addr_diff(pkt, flow);
 	diff = (__u64)(__u16)~pkt->key.sport + flow->sport + (__u16)~pkt->key.dport + flow->dport;
 	if (!udp && (flow->state & FLOW_TIMESTAMPS)) {
 		rc = timestamp_shift(ctx, pkt, flow, &diff);

@@ -21,7 +21,7 @@ struct opening {
  *
  * A port that turns out to be somebody's had lost its bit to the expiry, and a
  * connection with it: our claim gives it both back. */
-static __noinline int port_open(struct opening *o, struct vip *vip)
+static __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 {
 	struct member_state *ms = member_state_get(o->slot);
 	__u32 pos;
@@ -39,7 +39,14 @@ static __noinline int port_open(struct opening *o, struct vip *vip)
 				conns_add(o->slot, 1);
 			continue; /* the listener's */
 		}
-		if (!bpf_map_update_elem(&half_open, &o->member_key, &o->entry, BPF_NOEXIST)) {
+		if (udp) {
+			if (!bpf_map_update_elem(&flows, &o->member_key.tuple, &o->entry.flow,
+						 BPF_NOEXIST)) {
+				o->pos = pos;
+				return 0;
+			}
+		} else if (!bpf_map_update_elem(&half_open, &o->member_key, &o->entry,
+						BPF_NOEXIST)) {
 			if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple)) {
 				o->pos = pos;
 				return 0;
@@ -66,7 +73,7 @@ static __always_inline int opening_fill(ctx_t *ctx, struct pkt *pkt, struct vip 
 					struct opening *o)
 {
 	struct member *m = member_get(vip, o->slot);
-	__u32 off = timestamp_find(ctx, pkt);
+	__u32 off = 0;
 	__be32 tsval;
 
 	if (!m)
@@ -85,6 +92,8 @@ static __always_inline int opening_fill(ctx_t *ctx, struct pkt *pkt, struct vip 
 	o->entry.flow.seen = pkt->now;
 	o->entry.flow.started = pkt->now;
 	o->entry.flow.state = FLOW_MEMBER_SIDE;
+	if (pkt->key.proto == IPPROTO_TCP)
+		off = timestamp_find(ctx, pkt);
 	if (off && !hook_load(ctx, off, &tsval, sizeof(tsval))) {
 		o->entry.flow.state |= FLOW_TIMESTAMPS;
 		o->entry.flow.ts_delta = bpf_ktime_get_ns() / 1000000 - bpf_ntohl(tsval);
@@ -113,20 +122,21 @@ static __always_inline bool opened_meanwhile(const struct pkt *pkt)
 
 /* Both halves in the table: STOP_AGAIN, or why not. Another CPU may have opened the
  * same connection; then ours is undone and the caller finds that one. */
-static __noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot)
+__noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot,
+				     __u32 place)
 {
-	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
-	struct opening o = { .slot = slot };
+	struct half_open_key key = { .pool = pool_number };
+	struct opening o = { .slot = slot, .entry.ring = place };
 	struct member_state *ms;
 	int rc;
 
+	if (!pkt || !vip)
+		return -DROP_INTERNAL;
+	key.tuple = pkt->key;
 	rc = opening_fill(ctx, pkt, vip, &o);
 	if (rc)
 		goto give_back;
-	rc = place_claim(&o.entry.ring);
-	if (rc)
-		goto give_back;
-	rc = port_open(&o, vip);
+	rc = port_open(&o, vip, false);
 	if (rc)
 		goto give_back;
 	opening_turn(&o, pkt);
@@ -151,6 +161,57 @@ give_back:
 	return rc;
 }
 
+/* Nobody's, unless its handshake moved to the flows between our two look-ups. */
+static __always_inline int nobodys(const struct pkt *pkt, int reason)
+{
+	return bpf_map_lookup_elem(&flows, &pkt->key) ? STOP_AGAIN : -reason;
+}
+
+/* A datagram's flow needs no handshake: both entries stand at once, member side
+ * first. STOP_AGAIN, or why not. */
+__noinline int datagram_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot)
+{
+	struct pool_state *ps = pool_state_get();
+	struct opening o = { .slot = slot };
+	struct member_state *ms;
+	int rc = -DROP_INTERNAL;
+
+	if (!pkt || !vip)
+		return rc;
+	if (ps)
+		rc = opening_fill(ctx, pkt, vip, &o);
+	if (!rc)
+		rc = port_open(&o, vip, true);
+	if (rc) {
+		conns_add(slot, -1);
+		return rc;
+	}
+	opening_turn(&o, pkt);
+	if (bpf_map_update_elem(&flows, &pkt->key, &o.entry.flow, BPF_NOEXIST)) {
+		/* Another CPU was faster, or the table is full. */
+		bpf_map_delete_elem(&flows, &o.member_key.tuple);
+		ms = member_state_get(slot);
+		if (ms && port_clear(ms, o.pos))
+			conns_add(slot, -1);
+		return nobodys(pkt, DROP_FLOWS_FULL);
+	}
+	__sync_fetch_and_add(&ps->active, 1);
+	flow_established(ps, slot);
+	ms = member_state_get(slot);
+	if (ms && port_set(ms, o.pos))
+		conns_add(slot, 1);
+	return STOP_AGAIN;
+}
+
+/* Tells the client at once that there is nothing to wait for. */
+static __always_inline void refuse(struct pkt *pkt)
+{
+	if (pkt->key.proto == IPPROTO_UDP)
+		answer_wanted(pkt, ANSWER_UNREACHABLE);
+	else
+		pkt->answer = ANSWER_RST;
+}
+
 /* May the pool take one more connection? */
 static __always_inline int limits_allow(struct vip *vip, struct pkt *pkt)
 {
@@ -161,7 +222,7 @@ static __always_inline int limits_allow(struct vip *vip, struct pkt *pkt)
 	if ((vip->flags & VIP_REFUSE) || !vip->schedule_len) {
 		/* Persistent clients may still reach a member whose weight is 0. */
 		if ((vip->flags & VIP_REFUSE) || !(vip->flags & VIP_AFFINITY)) {
-			pkt->answer = ANSWER_RST;
+			refuse(pkt);
 			return -DROP_NO_MEMBER;
 		}
 	}
@@ -186,21 +247,42 @@ static __always_inline int table_allows(struct vip *vip, struct pkt *pkt)
 	sweep_full(vip, ps, pkt->now);
 	if (ps->flows < vip->flow_limit)
 		return 0;
-	pkt->answer = ANSWER_RST;
+	refuse(pkt);
 	return -DROP_FLOWS_FULL;
 }
 
-/* Nobody's, unless its handshake moved to the flows between our two look-ups. */
-static __always_inline int nobodys(const struct pkt *pkt, int reason)
+#define MEMBER_TRIES 3 /* members that are asked for a free port */
+
+/* Member and port. A member without a free port is passed over for the next choice. */
+static __always_inline int connection_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip)
 {
-	return bpf_map_lookup_elem(&flows, &pkt->key) ? STOP_AGAIN : -reason;
+	__u32 slot, place = 0;
+	int i, rc = 0;
+
+	if (pkt->key.proto == IPPROTO_TCP)
+		rc = place_claim(&place);
+	if (rc)
+		return rc;
+	for (i = 0; i < MEMBER_TRIES; i++) {
+		slot = member_choose(vip, pkt);
+		rc = -DROP_NO_MEMBER;
+		if (slot >= MAX_SLOTS)
+			break;
+		if (pkt->key.proto == IPPROTO_UDP)
+			rc = datagram_open(ctx, pkt, vip, slot);
+		else
+			rc = handshake_open(ctx, pkt, vip, slot, place);
+		if (rc != -DROP_NAT_FULL)
+			return rc;
+	}
+	refuse(pkt);
+	return rc;
 }
 
 /* A packet that belongs to nothing we know. */
 __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 {
 	struct vip *vip = vip_get();
-	__u32 slot;
 	int rc;
 
 	if (!pkt)
@@ -218,7 +300,7 @@ __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 			return STOP_PASS;
 		return nobodys(pkt, DROP_NAT_NOMAP);
 	}
-	if ((pkt->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
+	if (pkt->key.proto == IPPROTO_TCP && (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
 		rc = nobodys(pkt, DROP_NO_ENTRY);
 		/* Better a fast RST than a client that waits for a flow that is gone. */
 		if (rc < 0 && !(pkt->tcp_flags & (TCP_SYN | TCP_RST)))
@@ -227,19 +309,8 @@ __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 	}
 	if (ttl_spent(pkt))
 		return -DROP_TTL;
-
 	rc = limits_allow(vip, pkt);
 	if (!rc)
 		rc = table_allows(vip, pkt);
-	if (rc)
-		return rc;
-	slot = member_choose(vip, pkt);
-	if (slot >= MAX_SLOTS) {
-		pkt->answer = ANSWER_RST;
-		return -DROP_NO_MEMBER;
-	}
-	rc = handshake_open(ctx, pkt, vip, slot);
-	if (rc == -DROP_NAT_FULL)
-		pkt->answer = ANSWER_RST;
-	return rc;
+	return rc ? rc : connection_open(ctx, pkt, vip);
 }

@@ -8,13 +8,6 @@
 
 #define NO_SLOT 0xffffffffU
 
-static __always_inline bool slot_up(__u32 slot)
-{
-	struct health *h = bpf_map_lookup_elem(&health, &slot);
-
-	return h && h->up;
-}
-
 static __always_inline __u32 schedule_at(const struct vip *vip, __u32 place)
 {
 	__u32 half = vip->half, block = place / BLOCK;
@@ -228,10 +221,12 @@ static __noinline __u32 affinity_remember(struct vip *vip, struct pkt *pkt, __u3
 	return slot;
 }
 
-static __always_inline __u32 member_choose(struct vip *vip, struct pkt *pkt)
+__noinline __u32 member_choose(struct vip *vip, struct pkt *pkt)
 {
 	__u32 slot = NO_SLOT;
 
+	if (!vip || !pkt)
+		return slot;
 	if (vip->flags & VIP_AFFINITY)
 		slot = affinity_find(vip, pkt);
 	if (slot != NO_SLOT)
