@@ -335,14 +335,18 @@ func wrapping(w *world) {
 // age lets time pass for one connection.
 func (w *world) age(c conn, by time.Duration) {
 	w.Helper()
+	w.ageFlow(rawKey(c.client, c.vip()), by)
+	w.ageFlow(rawKey(c.member(), c.nat()), by)
+}
+
+// ageFlow lets time pass for one direction.
+func (w *world) ageFlow(key bpf.Lb4FlowKey, by time.Duration) {
+	w.Helper()
 	own := w.pool.Maps()
-	ticks := uint32(by >> 20)
-	for _, key := range []bpf.Lb4FlowKey{rawKey(c.client, c.vip()), rawKey(c.member(), c.nat())} {
-		var f bpf.Lb4Flow
-		w.must(own.Flows.Lookup(key, &f))
-		f.Seen -= ticks
-		w.must(own.Flows.Put(key, f))
-	}
+	var f bpf.Lb4Flow
+	w.must(own.Flows.Lookup(key, &f))
+	f.Seen -= uint32(by >> 20)
+	w.must(own.Flows.Put(key, f))
 }
 
 // expires runs the expiry over a slot: so many flows and handshakes end, with all

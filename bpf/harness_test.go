@@ -118,6 +118,29 @@ func (w *world) test(program *ebpf.Program, frame []byte, context any) (uint32, 
 	return code, o.DataOut
 }
 
+// try runs the hook's own program on a frame, without any checks: for tests of many
+// packets, and of several threads.
+func (w *world) try(in []byte) (code uint32, out []byte, err error) {
+	program, context := w.tc, any(&skb{Ifindex: insideIndex})
+	if w.hook == xdpHook {
+		program, context = w.xdp, &xdpContext{DataEnd: uint32(len(in)), IngressIfindex: insideIndex}
+	}
+	o := ebpf.RunOptions{Data: in, DataOut: make([]byte, len(in)), Context: context}
+	code, err = program.Run(&o)
+	return code, o.DataOut, err
+}
+
+// only is try for a frame that is forwarded.
+func (w *world) only(in []byte) []byte {
+	w.Helper()
+	code, out, err := w.try(in)
+	w.must(err)
+	if code != tcRedirect && code != xdpTX {
+		w.Fatalf("%s: code %d", packet.Summary(in), int32(code))
+	}
+	return out
+}
+
 // want is all that a packet is to come to.
 type want struct {
 	action action
@@ -227,14 +250,20 @@ func (w *world) sums(what string, frame []byte) {
 // chosen is where a forwarded SYN went: slot and source port.
 func (w *world) chosen(out []byte) (slot int, natPort uint16) {
 	w.Helper()
+	slot, err := w.whose(out)
+	w.must(err)
+	return slot, binary.BigEndian.Uint16(out[34:])
+}
+
+// whose member a frame goes to.
+func (w *world) whose(out []byte) (slot int, err error) {
 	for _, m := range w.gen.Members {
 		a := m.Address.Addr().As4()
 		if bytes.Equal(out[30:34], a[:]) && binary.BigEndian.Uint16(out[36:]) == m.Address.Port() {
-			return int(m.Slot), binary.BigEndian.Uint16(out[34:])
+			return int(m.Slot), nil
 		}
 	}
-	w.Fatalf("went to no member: %s", packet.Summary(out))
-	return 0, 0
+	return 0, fmt.Errorf("went to no member: %s", packet.Summary(out))
 }
 
 // sweepAll runs the expiry once over all ports of a slot.

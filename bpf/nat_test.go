@@ -211,21 +211,6 @@ func everyChecksum(w *world) {
 	}
 }
 
-// only runs the hook's own program on a frame that it forwards, without any checks:
-// for tests of many packets.
-func (w *world) only(in []byte) []byte {
-	w.Helper()
-	program, context := w.tc, any(&skb{Ifindex: insideIndex})
-	if w.hook == xdpHook {
-		program, context = w.xdp, &xdpContext{DataEnd: uint32(len(in)), IngressIfindex: insideIndex}
-	}
-	code, out := w.test(program, in, context)
-	if code != tcRedirect && code != xdpTX {
-		w.Fatalf("%s: code %d", packet.Summary(in), int32(code))
-	}
-	return out
-}
-
 // anyClient: addresses, ports and numbers of all kinds, carries included.
 func anyClient(w *world) {
 	random := w.random()

@@ -82,14 +82,19 @@ func closedFlows(w *world) {
 // ageHandshake lets time pass for a handshake.
 func (w *world) ageHandshake(c conn, by time.Duration) {
 	w.Helper()
+	w.ageHalf(rawKey(c.client, c.vip()), by)
+	w.ageHalf(rawKey(c.member(), c.nat()), by)
+}
+
+// ageHalf lets time pass for one direction of a handshake.
+func (w *world) ageHalf(tuple bpf.Lb4FlowKey, by time.Duration) {
+	w.Helper()
 	shared := w.node.Maps()
-	for _, tuple := range []bpf.Lb4FlowKey{rawKey(c.client, c.vip()), rawKey(c.member(), c.nat())} {
-		key := bpf.Lb4HalfOpenKey{Pool: w.number, Tuple: tuple}
-		var h bpf.Lb4HalfOpen
-		w.must(shared.HalfOpen.Lookup(key, &h))
-		h.Flow.Seen -= uint32(by >> 20)
-		w.must(shared.HalfOpen.Put(key, h))
-	}
+	key := bpf.Lb4HalfOpenKey{Pool: w.number, Tuple: tuple}
+	var h bpf.Lb4HalfOpen
+	w.must(shared.HalfOpen.Lookup(key, &h))
+	h.Flow.Seen -= uint32(by >> 20)
+	w.must(shared.HalfOpen.Put(key, h))
 }
 
 func idleHandshakes(w *world) {

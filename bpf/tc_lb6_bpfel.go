@@ -300,6 +300,7 @@ const (
 	Lb6ProgSweepPorts          = "sweep_ports"
 	Lb6ProgTcLb                = "tc_lb"
 	Lb6VarExportAffinity       = "export_affinity"
+	Lb6VarExportDropReason     = "export_drop_reason"
 	Lb6VarExportFlowState      = "export_flow_state"
 	Lb6VarExportMember         = "export_member"
 	Lb6VarExportMemberCounters = "export_member_counters"
@@ -309,6 +310,7 @@ const (
 	Lb6VarExportScheduleBlock  = "export_schedule_block"
 	Lb6VarExportSweep          = "export_sweep"
 	Lb6VarExportSweepFlags     = "export_sweep_flags"
+	Lb6VarExportVerdict        = "export_verdict"
 	Lb6VarExportVip            = "export_vip"
 	Lb6VarExportVipFlags       = "export_vip_flags"
 	Lb6VarExportWeightBlock    = "export_weight_block"
@@ -390,6 +392,7 @@ type Lb6MapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb6VariableSpecs struct {
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
+	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
@@ -399,6 +402,7 @@ type Lb6VariableSpecs struct {
 	ExportScheduleBlock  *ebpf.VariableSpec `ebpf:"export_schedule_block"`
 	ExportSweep          *ebpf.VariableSpec `ebpf:"export_sweep"`
 	ExportSweepFlags     *ebpf.VariableSpec `ebpf:"export_sweep_flags"`
+	ExportVerdict        *ebpf.VariableSpec `ebpf:"export_verdict"`
 	ExportVip            *ebpf.VariableSpec `ebpf:"export_vip"`
 	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
@@ -473,6 +477,7 @@ func (m *Lb6Maps) Close() error {
 // It can be passed to LoadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb6Variables struct {
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
+	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`
@@ -482,6 +487,7 @@ type Lb6Variables struct {
 	ExportScheduleBlock  *ebpf.Variable `ebpf:"export_schedule_block"`
 	ExportSweep          *ebpf.Variable `ebpf:"export_sweep"`
 	ExportSweepFlags     *ebpf.Variable `ebpf:"export_sweep_flags"`
+	ExportVerdict        *ebpf.Variable `ebpf:"export_verdict"`
 	ExportVip            *ebpf.Variable `ebpf:"export_vip"`
 	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`

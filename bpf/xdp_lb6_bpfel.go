@@ -38,6 +38,7 @@ const (
 	XdpLb6ProgXdpPass             = "xdp_pass"
 	XdpLb6VarDeviceMac            = "device_mac"
 	XdpLb6VarExportAffinity       = "export_affinity"
+	XdpLb6VarExportDropReason     = "export_drop_reason"
 	XdpLb6VarExportFlowState      = "export_flow_state"
 	XdpLb6VarExportMember         = "export_member"
 	XdpLb6VarExportMemberCounters = "export_member_counters"
@@ -47,6 +48,7 @@ const (
 	XdpLb6VarExportScheduleBlock  = "export_schedule_block"
 	XdpLb6VarExportSweep          = "export_sweep"
 	XdpLb6VarExportSweepFlags     = "export_sweep_flags"
+	XdpLb6VarExportVerdict        = "export_verdict"
 	XdpLb6VarExportVip            = "export_vip"
 	XdpLb6VarExportVipFlags       = "export_vip_flags"
 	XdpLb6VarExportWeightBlock    = "export_weight_block"
@@ -129,6 +131,7 @@ type XdpLb6MapSpecs struct {
 type XdpLb6VariableSpecs struct {
 	DeviceMac            *ebpf.VariableSpec `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
+	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
@@ -138,6 +141,7 @@ type XdpLb6VariableSpecs struct {
 	ExportScheduleBlock  *ebpf.VariableSpec `ebpf:"export_schedule_block"`
 	ExportSweep          *ebpf.VariableSpec `ebpf:"export_sweep"`
 	ExportSweepFlags     *ebpf.VariableSpec `ebpf:"export_sweep_flags"`
+	ExportVerdict        *ebpf.VariableSpec `ebpf:"export_verdict"`
 	ExportVip            *ebpf.VariableSpec `ebpf:"export_vip"`
 	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
@@ -213,6 +217,7 @@ func (m *XdpLb6Maps) Close() error {
 type XdpLb6Variables struct {
 	DeviceMac            *ebpf.Variable `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
+	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`
@@ -222,6 +227,7 @@ type XdpLb6Variables struct {
 	ExportScheduleBlock  *ebpf.Variable `ebpf:"export_schedule_block"`
 	ExportSweep          *ebpf.Variable `ebpf:"export_sweep"`
 	ExportSweepFlags     *ebpf.Variable `ebpf:"export_sweep_flags"`
+	ExportVerdict        *ebpf.Variable `ebpf:"export_verdict"`
 	ExportVip            *ebpf.Variable `ebpf:"export_vip"`
 	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`

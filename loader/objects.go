@@ -104,40 +104,35 @@ func (ps *programs) named() map[string]**ebpf.Program {
 	}
 }
 
-// loadPrograms loads the programs of a pool on its maps.
-func (n *Node) loadPrograms(number uint32, own maps.PoolMaps, withXDP bool) (_ *programs, err error) {
-	shared := n.shared.Maps()
-	use := shared.Names()
-	for name, m := range own.Names() {
-		use[name] = m
-	}
-	ps := &programs{build: n.objects.build}
-	defer func() {
-		if err != nil {
-			ps.Close()
-		}
-	}()
-	var tc struct {
+// loadTC loads the programs of a pool on its maps, but for the XDP pair.
+func (n *Node) loadTC(number uint32, own maps.PoolMaps) (*programs, error) {
+	var to struct {
 		TC        *ebpf.Program `ebpf:"tc_lb"`
 		Sweep     *ebpf.Program `ebpf:"sweep_ports"`
 		Constants *ebpf.Map     `ebpf:".rodata"`
 	}
-	if err := load(n.objects.tc, number, use, &tc); err != nil {
+	if err := load(n.objects.tc, number, n.allMaps(own), &to); err != nil {
 		return nil, err
 	}
-	ps.tc, ps.sweep, ps.constants = tc.TC, tc.Sweep, tc.Constants
-	if !withXDP {
-		return ps, nil
-	}
-	var xdp struct {
+	return &programs{build: n.objects.build, tc: to.TC, sweep: to.Sweep, constants: to.Constants}, nil
+}
+
+// loadXDP loads the XDP pair of a pool on its maps.
+func (n *Node) loadXDP(number uint32, own maps.PoolMaps) (xdp, pass *ebpf.Program, _ error) {
+	var to struct {
 		XDP  *ebpf.Program `ebpf:"xdp_lb"`
 		Pass *ebpf.Program `ebpf:"xdp_pass"`
 	}
-	if err := load(n.objects.xdp, number, use, &xdp); err != nil {
-		return nil, err
-	}
-	ps.xdp, ps.pass = xdp.XDP, xdp.Pass
-	return ps, nil
+	err := load(n.objects.xdp, number, n.allMaps(own), &to)
+	return to.XDP, to.Pass, err
+}
+
+// allMaps are the pool's own maps and the node's, by name.
+func (n *Node) allMaps(own maps.PoolMaps) map[string]*ebpf.Map {
+	shared := n.shared.Maps()
+	all := shared.Names()
+	stdmaps.Copy(all, own.Names())
+	return all
 }
 
 // load loads what the fields of to name, on maps that are there already.

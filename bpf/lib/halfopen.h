@@ -139,8 +139,10 @@ static __noinline int half_open_promote(const struct half_open_key *key, struct 
 		return -DROP_INTERNAL;
 	mate_key(&mate.tuple, &client->flow, key->tuple.proto);
 	member = bpf_map_lookup_elem(&half_open, &mate);
-	if (!member || !half_open_condemn(client))
-		return STOP_AGAIN; /* another CPU has it in hand */
+	if (!member)
+		return STOP_AGAIN;	/* another CPU is done with it */
+	if (!half_open_condemn(client)) /* another CPU is at it: only a FIN cannot overtake */
+		return pkt->tcp_flags & TCP_FIN ? STOP_AGAIN : 0;
 	rc = -DROP_CONN_LIMIT;
 	if (__sync_fetch_and_add(&ps->active, 1) >= vip->connection_limit &&
 	    vip->connection_limit != NO_LIMIT)

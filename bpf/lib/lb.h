@@ -46,6 +46,7 @@ static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
 	struct half_open_key mate = { .pool = pool_number };
 	struct half_open *entry, *client;
+	struct flow flow;
 	int rc, sent;
 
 	entry = bpf_map_lookup_elem(&half_open, &key);
@@ -53,20 +54,21 @@ static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 		return 0;
 	if (ttl_spent(pkt))
 		return -DROP_TTL;
-	if (!(entry->flow.state & FLOW_MEMBER_SIDE)) {
+	flow = entry->flow; /* another CPU may give the entry away */
+	if (!(flow.state & FLOW_MEMBER_SIDE)) {
 		client = entry;
 		mate.tuple = pkt->key;
 		rc = half_open_from_client(&key, client, pkt);
 	} else {
-		mate_key(&mate.tuple, &entry->flow, pkt->key.proto);
+		mate_key(&mate.tuple, &flow, pkt->key.proto);
 		client = bpf_map_lookup_elem(&half_open, &mate);
 		if (!client)
-			return STOP_AGAIN; /* another CPU has it in hand */
+			return STOP_AGAIN; /* another CPU is done with it */
 		rc = half_open_from_member(client, entry, pkt);
 	}
 	if (rc < 0 || rc == STOP_AGAIN)
 		return rc;
-	sent = forward(ctx, pkt, &entry->flow);
+	sent = forward(ctx, pkt, &flow);
 	if (rc == STOP_LAST) {
 		/* XDP left it to tc, which shall find it as it was. */
 		if (sent == STOP_PUNT)

@@ -122,8 +122,7 @@ static __always_inline bool opened_meanwhile(const struct pkt *pkt)
 
 /* Both halves in the table: STOP_AGAIN, or why not. Another CPU may have opened the
  * same connection; then ours is undone and the caller finds that one. */
-__noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot,
-				     __u32 place)
+__noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot, __u32 place)
 {
 	struct half_open_key key = { .pool = pool_number };
 	struct opening o = { .slot = slot, .entry.ring = place };

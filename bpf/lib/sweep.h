@@ -15,6 +15,9 @@
  * the way. */
 #define PRESSURE_CLOSING_TICKS 96 /* 100 ms */
 
+/* A half without its mate is being made or being deleted; nobody takes that long. */
+#define HALF_PAIR_TICKS (5 * TICKS_PER_SEC)
+
 struct sweep_walk {
 	struct vip *vip;
 	struct member_state *ms;
@@ -88,8 +91,7 @@ static __noinline int sweep_flow(struct sweep_walk *walk, const struct flow_key 
 	mate_key(&key, member, member_key->proto);
 	client = bpf_map_lookup_elem(&flows, &key);
 	if (!client) {
-		/* Half a pair: being made or being deleted, unless it stays so. */
-		if (older(walk, member->seen, walk->vip->closing_sec * TICKS_PER_SEC) &&
+		if (older(walk, member->seen, HALF_PAIR_TICKS) &&
 		    !bpf_map_delete_elem(&flows, member_key)) {
 			port_clear(walk->ms, port_pos(member_key->dport));
 			walk->healed++;
@@ -132,7 +134,7 @@ static __noinline int sweep_half_open(struct sweep_walk *walk,
 					       walk->vip->half_open_sec;
 	limit *= TICKS_PER_SEC;
 	if (!client) {
-		if (older(walk, member->flow.seen, limit) &&
+		if (older(walk, member->flow.seen, HALF_PAIR_TICKS) &&
 		    !bpf_map_delete_elem(&half_open, member_key)) {
 			if (port_clear(walk->ms, port_pos(member_key->tuple.dport)))
 				conns_add(walk->slot, -1);

@@ -77,16 +77,20 @@ func getCommand(env Env) *cli.Command {
 	return &cli.Command{
 		Name:      "get",
 		Usage:     "ask a web server, each time over a new connection, and print the answers",
-		ArgsUsage: "URL",
+		ArgsUsage: "[URL]",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Usage: "network namespace to ask from", Value: clientHost},
 			&cli.IntFlag{Name: "n", Usage: "how many times", Value: 1},
 		},
 		Action: func(c *cli.Context) error {
-			if c.NArg() != 1 {
-				return cmdline.Usagef("demo get: want one URL")
+			url := vipURL
+			if c.Args().Present() {
+				url = c.Args().First()
 			}
-			return get(c.Context, env.Stdout, c.String("from"), c.Args().First(), c.Int("n"))
+			if c.NArg() > 1 {
+				return cmdline.Usagef("demo get: unexpected argument %q", c.Args().Get(1))
+			}
+			return get(c.Context, env.Stdout, c.String("from"), url, c.Int("n"))
 		},
 	}
 }

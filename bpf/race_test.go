@@ -1,0 +1,364 @@
+package bpf_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"qlbaas/maps"
+	"qlbaas/tests/packet"
+)
+
+// Two CPUs at once. What must hold is asserted when they are done; how often they
+// really met is up to the machine.
+
+// together calls f for every n on two threads, each on a CPU of its own, that start
+// every n at the same moment.
+func (w *world) together(count int, f func(cpu, n int) error) {
+	w.Helper()
+	const cpus = 2
+	var arrived [cpus]atomic.Int64
+	var threads sync.WaitGroup
+	errs := make([]error, cpus)
+	var failed atomic.Bool
+	for cpu := range cpus {
+		threads.Go(func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with this
+			var set unix.CPUSet
+			set.Set(cpu % runtime.NumCPU())
+			_ = unix.SchedSetaffinity(0, &set) // without it they meet more seldom
+			for n := range count {
+				arrived[cpu].Store(int64(n + 1))
+				for arrived[1-cpu].Load() < int64(n+1) && !failed.Load() {
+					runtime.Gosched()
+				}
+				if err := f(cpu, n); err != nil {
+					errs[cpu] = fmt.Errorf("CPU %d, round %d: %w", cpu, n, err)
+					failed.Store(true)
+					return
+				}
+			}
+		})
+	}
+	threads.Wait()
+	for _, err := range errs {
+		if err != nil {
+			w.Error(err)
+		}
+	}
+}
+
+// forwards is what the frame leaves as.
+func (w *world) forwards(in []byte) ([]byte, error) {
+	code, out, err := w.try(in)
+	if err == nil && code != tcRedirect && code != xdpTX {
+		err = fmt.Errorf("code %d for %s", int32(code), packet.Summary(in))
+	}
+	return out, err
+}
+
+func TestRaces(t *testing.T) {
+	onBothHooks(t, options{flowLimit: 32768}, func(w *world) {
+		w.run("one SYN on both", oneSYNOnBoth)
+		w.run("no port twice", noPortTwice)
+		w.run("turns", turnsOnBoth)
+		w.run("fewest connections", fewestOnBoth)
+		w.run("one client's first connections", firstConnections)
+		w.run("ACK and data complete one handshake", completedOnBoth)
+		w.run("limit", limitOnBoth)
+		w.run("a port used again", portAgainOnBoth)
+		w.run("closed from both sides", closedOnBoth)
+		w.run("packets and expiry", packetsAndExpiry)
+	})
+}
+
+// oneSYNOnBoth: one mapping, which both copies get.
+func oneSYNOnBoth(w *world) {
+	const count = 1000
+	var outs [2][count][]byte
+	w.together(count, func(cpu, n int) (err error) {
+		outs[cpu][n], err = w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(n), vip))
+		return err
+	})
+	for n := range count {
+		if !bytes.Equal(outs[0][n], outs[1][n]) {
+			w.Errorf("client %d: %s", n, packet.Diff(outs[0][n], outs[1][n]))
+		}
+	}
+	if levels := w.levels(); levels["handshakes"] != count {
+		w.Errorf("%d handshakes, want %d", levels["handshakes"], count)
+	}
+}
+
+func noPortTwice(w *world) {
+	w.configure(func(g *maps.Generation) { g.Schedule = []uint16{0} })
+	const count = 4000
+	var ports [2][count]uint16
+	w.together(count, func(cpu, n int) error {
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(2*n+cpu), vip))
+		if err == nil {
+			ports[cpu][n] = uint16(out[34])<<8 | uint16(out[35])
+		}
+		return err
+	})
+	used := make(map[uint16]bool)
+	for cpu := range ports {
+		for _, p := range ports[cpu] {
+			if used[p] {
+				w.Errorf("port %d twice", p)
+			}
+			used[p] = true
+		}
+	}
+	// In order, too: none was left out.
+	for p := range 2 * count {
+		if !used[uint16(firstPort+p)] {
+			w.Errorf("port %d was left out", firstPort+p)
+		}
+	}
+}
+
+func (w *world) bySlot(count int) [3]int {
+	w.Helper()
+	var counts [2][3]int
+	w.together(count, func(cpu, n int) error {
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(2*n+cpu), vip))
+		if err != nil {
+			return err
+		}
+		slot, err := w.whose(out)
+		counts[cpu][slot]++
+		return err
+	})
+	for slot, n := range counts[1] {
+		counts[0][slot] += n
+	}
+	return counts[0]
+}
+
+func turnsOnBoth(w *world) {
+	if counts := w.bySlot(3000); counts != [3]int{2000, 2000, 2000} {
+		w.Errorf("connections by slot: %v", counts)
+	}
+}
+
+func fewestOnBoth(w *world) {
+	w.configure(func(g *maps.Generation) { leastConnections(g, 3); g.Weights = []uint32{1, 2, 3} })
+	if counts := w.bySlot(3000); counts != [3]int{1000, 2000, 3000} {
+		w.Errorf("connections by slot: %v", counts)
+	}
+}
+
+// firstConnections: a browser opens several at once, and all must meet one member.
+func firstConnections(w *world) {
+	w.configure(func(g *maps.Generation) { g.VIP.Affinity = true })
+	const count = 1000
+	var slots [2][count]int
+	w.together(count, func(cpu, n int) error {
+		from := netip.AddrPortFrom(client(n).Addr(), uint16(5000+cpu))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(from, vip))
+		if err == nil {
+			slots[cpu][n], err = w.whose(out)
+		}
+		return err
+	})
+	if slots[0] != slots[1] {
+		w.Error("some clients were split")
+	}
+}
+
+// completedOnBoth: a flow comes once, whichever packet makes it, and the other one
+// finds it.
+func completedOnBoth(w *world) {
+	const count = 1000
+	var all [count]conn
+	for n := range all {
+		all[n] = w.quickSYN(client(n))
+		in, _ := all[n].down(seg(packet.SYN|packet.ACK, memberISN, all[n].cseq))
+		w.only(in)
+		all[n].mseq++
+	}
+	var lost atomic.Int64
+	w.together(count, func(cpu, n int) error {
+		s := seg(packet.ACK, all[n].cseq, all[n].mseq).with(cpu * 10)
+		in, out := all[n].up(s)
+		got, err := w.forwards(in)
+		if err != nil {
+			lost.Add(1) // as by a wire; its sender sends it again
+			return nil
+		}
+		if d := packet.Diff(got, out); d != "" {
+			return fmt.Errorf("flow %d: %s", n, d)
+		}
+		return nil
+	})
+	w.Logf("%d packets of %d lost", lost.Load(), 2*count)
+	if levels := w.levels(); levels["flows"] != count || levels["handshakes"] != 0 {
+		w.Errorf("%d flows, %d handshakes", levels["flows"], levels["handshakes"])
+	}
+	connections := int64(0)
+	for slot := range 3 {
+		connections += w.levels()[memberName(slot, "connections")]
+	}
+	if connections != count || lost.Load() > count/10 {
+		w.Errorf("%d connections, %d packets lost", connections, lost.Load())
+	}
+}
+
+// limitOnBoth: not one too many, and not one too few.
+func limitOnBoth(w *world) {
+	const count, limit = 400, 300
+	var all [2][count]conn
+	for n := range 2 * count {
+		c := w.quickSYN(client(n))
+		in, _ := c.down(seg(packet.SYN|packet.ACK, memberISN, c.cseq))
+		w.only(in)
+		all[n%2][n/2] = c
+	}
+	w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = limit })
+	w.together(count, func(cpu, n int) error {
+		c := all[cpu][n]
+		in, _ := c.up(seg(packet.ACK, c.cseq, memberISN+1))
+		_, _, err := w.try(in)
+		return err
+	})
+	levels := w.levels()
+	// Two that meet at the last place may both be sent away, and come again.
+	if n := levels["active"]; n > limit || n < limit-1 {
+		w.Errorf("%d flows, the limit is %d", n, limit)
+	}
+	if levels["active"]+levels["drops.conn_limit"] != 2*count {
+		w.Errorf("%s", levels.verdict())
+	}
+}
+
+// portAgainOnBoth: a closed flow gives way once, and there is one new handshake.
+func portAgainOnBoth(w *world) {
+	const count = 1000
+	for n := range count {
+		w.quick(client(n)).close()
+	}
+	w.together(count, func(_, n int) error {
+		_, _, err := w.try(seg(packet.SYN, 1, 0).arrives(client(n), vip))
+		return err
+	})
+	if levels := w.levels(); levels["flows"] != 0 || levels["handshakes"] != count || levels["active"] != 0 {
+		w.Errorf("%d flows, %d handshakes, %d active", levels["flows"], levels["handshakes"], levels["active"])
+	}
+}
+
+// closedOnBoth: two FINs, or a FIN and a RST, end a flow once.
+func closedOnBoth(w *world) {
+	const count = 1000
+	var all [count]conn
+	for n := range all {
+		all[n] = w.quick(client(n))
+	}
+	w.together(count, func(cpu, n int) error {
+		c := all[n]
+		in, _ := c.up(seg(packet.FIN|packet.ACK, c.cseq, c.mseq))
+		if cpu == 1 && n%2 == 0 {
+			in, _ = c.down(seg(packet.FIN|packet.ACK, c.mseq, c.cseq))
+		} else if cpu == 1 {
+			in, _ = c.down(seg(packet.RST, c.mseq, 0))
+		}
+		_, err := w.forwards(in)
+		return err
+	})
+	if levels := w.levels(); levels["active"] != 0 || levels["flows"] != count {
+		w.Errorf("%d active, %d flows", levels["active"], levels["flows"])
+	}
+}
+
+// packetsAndExpiry: clients open, talk, close, reset, come again at random while the
+// expiry takes whatever has been quiet for a moment. In the end nothing is left.
+func packetsAndExpiry(w *world) {
+	w.configure(func(g *maps.Generation) {
+		g.VIP.HalfOpenPressure, g.VIP.Closing, g.VIP.Rest = 0, 0, 0
+	})
+	seed := rand.Uint64()
+	w.Logf("random seed %#x", seed)
+	done := make(chan struct{})
+	var sweeper sync.WaitGroup
+	sweeper.Go(func() {
+		for slot := uint16(0); ; slot++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			s := maps.Sweep{Slot: slot % 3, Words: maps.NATWords, Pressure: slot%64 < 3}
+			if _, err := s.Run(w.sweep); err != nil {
+				w.Error(err)
+				return
+			}
+		}
+	})
+	const clients, rounds = 40, 15_000
+	random := [2]*rand.Rand{rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1))}
+	w.together(rounds, func(cpu, _ int) error {
+		r := random[cpu]
+		in := w.anything(r, client(r.IntN(clients)))
+		_, _, err := w.try(in)
+		return err
+	})
+	close(done)
+	sweeper.Wait()
+	w.checkInvariants()
+
+	state := w.snapshot()
+	w.Logf("at the end: %s", state.counts)
+	for key := range state.flows {
+		w.ageFlow(rawKey(key.Source, key.Destination), 3*time.Hour)
+	}
+	for key := range state.handshakes {
+		w.ageHalf(rawKey(key.Source, key.Destination), time.Hour)
+	}
+	for slot := range 3 {
+		w.sweepAll(slot, maps.Sweep{})
+	}
+	levels := w.levels()
+	for _, name := range []string{"flows", "active", "handshakes", "m0.ports", "m1.ports", "m2.ports", "m0.conns", "m1.conns", "m2.conns"} {
+		if levels[name] != 0 {
+			w.Errorf("%s is %d in the end", name, levels[name])
+		}
+	}
+}
+
+// anything is a packet that a client, or the member that may have him, might send.
+func (w *world) anything(r *rand.Rand, from netip.AddrPort) []byte {
+	seq, ack := uint32(clientISN+1), uint32(memberISN+1)
+	switch r.IntN(8) {
+	case 0, 1:
+		return seg(packet.SYN, clientISN, 0).arrives(from, vip)
+	case 2:
+		return seg(packet.ACK, seq, ack).arrives(from, vip)
+	case 3:
+		return seg(packet.FIN|packet.ACK, seq, ack).arrives(from, vip)
+	case 4:
+		return seg(packet.RST, seq, 0).arrives(from, vip)
+	}
+	// Ports are given in order, so the last few are likely to be in use.
+	slot := r.IntN(3)
+	nat := netip.AddrPortFrom(vip.Addr(), w.recentPort(slot, r.IntN(20)))
+	flags := []packet.Flags{packet.SYN | packet.ACK, packet.SYN | packet.ACK, packet.SYN | packet.ACK, packet.FIN | packet.ACK, packet.RST}[r.IntN(5)]
+	s := seg(flags, memberISN, seq)
+	if flags&packet.SYN == 0 {
+		s.tcp.Seq++
+	}
+	return s.arrives(memberAddress(slot), nat)
+}
+
+// recentPort is the one that the member in the slot was given so many connections ago.
+func (w *world) recentPort(slot, ago int) uint16 {
+	cursor := w.memberState(slot).PortCursor + maps.NATPorts - 1 - uint32(ago)
+	return uint16(firstPort + cursor%maps.NATPorts)
+}

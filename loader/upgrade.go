@@ -1,0 +1,138 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+)
+
+// ensurePrograms loads the pool's programs unless those there are of this build and
+// work on the pool's maps.
+func (n *Node) ensurePrograms(ctx context.Context, p *pool) error {
+	fit, err := n.programsFit(p)
+	if err != nil {
+		return err
+	}
+	if !fit {
+		if err := n.replacePrograms(ctx, p); err != nil {
+			return err
+		}
+	}
+	have := p.loaded()
+	if n.hook.name != HookXDP || have.xdp != nil && have.pass != nil {
+		return nil
+	}
+	if err := n.step(ctx, "load XDP programs"); err != nil {
+		return err
+	}
+	whole := *have
+	whole.xdp, whole.pass, err = n.loadXDP(p.number, p.view.Maps())
+	if err != nil {
+		return err
+	}
+	if err := n.pinPrograms(ctx, p, &whole, programXDP, programPass); err != nil {
+		return errors.Join(err, whole.xdp.Close(), whole.pass.Close())
+	}
+	p.setPrograms(&whole)
+	return errors.Join(have.xdp.Close(), have.pass.Close())
+}
+
+// replacePrograms loads all programs anew. Packets see them once they are attached.
+func (n *Node) replacePrograms(ctx context.Context, p *pool) (err error) {
+	if err := n.step(ctx, "load programs"); err != nil {
+		return err
+	}
+	if p.number == 0 {
+		if p.number, err = n.chooseNumber(); err != nil {
+			return err
+		}
+	}
+	fresh, err := n.loadTC(p.number, p.view.Maps())
+	if err != nil {
+		return err
+	}
+	err = n.pinPrograms(ctx, p, fresh, programTC, programSweep)
+	if err == nil { // with these the number has an owner
+		err = n.pin(ctx, p, filepath.Join(mapPins, rodataPin), fresh.constants)
+	}
+	if err != nil {
+		return errors.Join(err, fresh.Close())
+	}
+	old := p.loaded()
+	p.setPrograms(fresh)
+	return old.Close()
+}
+
+func (p *pool) setPrograms(ps *programs) {
+	p.data.Lock()
+	defer p.data.Unlock()
+	p.programs = ps
+}
+
+// programsFit tells whether the programs are this build's and work on these maps.
+func (n *Node) programsFit(p *pool) (bool, error) {
+	have := p.loaded()
+	if have == nil || have.build != n.objects.build {
+		return false, nil
+	}
+	flows, err := mapID(p.view.Maps().Flows)
+	if err != nil {
+		return false, err
+	}
+	info, err := have.tc.Info()
+	if err != nil {
+		return false, fmt.Errorf("look at program: %w", err)
+	}
+	used, _ := info.MapIDs()
+	return slices.Contains(used, flows), nil
+}
+
+// pinPrograms pins the programs of these names.
+func (n *Node) pinPrograms(ctx context.Context, p *pool, ps *programs, names ...string) error {
+	for _, name := range names {
+		if err := n.pin(ctx, p, filepath.Join(programPins, ps.build, name), *ps.named()[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropOldPrograms unpins the programs of other builds and hooks, which nothing
+// runs any more.
+func (n *Node) dropOldPrograms(ctx context.Context, p *pool) error {
+	ps := p.loaded()
+	builds, err := p.pins.list(programPins)
+	if err != nil {
+		return err
+	}
+	for _, build := range builds {
+		if build == ps.build {
+			continue
+		}
+		if err := n.step(ctx, "unpin programs of another build"); err != nil {
+			return err
+		}
+		if err := p.pins.dropDir(filepath.Join(programPins, build)); err != nil {
+			return err
+		}
+	}
+	if n.hook.name == HookXDP || ps.xdp == nil && ps.pass == nil {
+		return nil
+	}
+	if err := n.step(ctx, "unpin programs of another hook"); err != nil {
+		return err
+	}
+	for _, name := range []string{programXDP, programPass} {
+		if err := p.pins.drop(filepath.Join(programPins, ps.build, name)); err != nil {
+			return err
+		}
+	}
+	p.data.Lock()
+	defer p.data.Unlock()
+	slim := *ps
+	slim.xdp, slim.pass = nil, nil
+	p.programs = &slim
+	return errors.Join(ps.xdp.Close(), ps.pass.Close())
+}
