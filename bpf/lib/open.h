@@ -252,25 +252,33 @@ static __always_inline int table_allows(struct vip *vip, struct pkt *pkt)
 
 #define MEMBER_TRIES 3 /* members that are asked for a free port */
 
+/* Both entries toward one member; STOP_AGAIN, or why not. */
+static __always_inline int open_toward(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot)
+{
+	__u32 place;
+	int rc;
+
+	if (pkt->key.proto == IPPROTO_UDP)
+		return datagram_open(ctx, pkt, vip, slot);
+	rc = place_claim(&place);
+	if (rc) {
+		conns_add(slot, -1);
+		return rc;
+	}
+	return handshake_open(ctx, pkt, vip, slot, place);
+}
+
 /* Member and port. A member without a free port is passed over for the next choice. */
 static __always_inline int connection_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip)
 {
-	__u32 slot, place = 0;
-	int i, rc = 0;
+	int i, rc = -DROP_NO_MEMBER;
+	__u32 slot;
 
-	if (pkt->key.proto == IPPROTO_TCP)
-		rc = place_claim(&place);
-	if (rc)
-		return rc;
 	for (i = 0; i < MEMBER_TRIES; i++) {
 		slot = member_choose(vip, pkt);
-		rc = -DROP_NO_MEMBER;
 		if (slot >= MAX_SLOTS)
 			break;
-		if (pkt->key.proto == IPPROTO_UDP)
-			rc = datagram_open(ctx, pkt, vip, slot);
-		else
-			rc = handshake_open(ctx, pkt, vip, slot, place);
+		rc = open_toward(ctx, pkt, vip, slot);
 		if (rc != -DROP_NAT_FULL)
 			return rc;
 	}
