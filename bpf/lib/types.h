@@ -208,6 +208,8 @@ struct pool_state {
 	__u32 active;	  /* established flows, not closed */
 	__u32 flows;	  /* flows in the table, closed ones too */
 	__u32 sweep_slot; /* whose ports the expiry under pressure looks at next */
+	__u32 looked;	  /* tick of the last look under pressure */
+	__u32 fruitless;  /* that look found nothing, and nothing has closed since */
 };
 
 /* One call of the expiry: which ports to look at, and what was found there. */
