@@ -377,6 +377,20 @@ func TestNoChangesAfterDamage(t *testing.T) {
 	}
 }
 
+// TestStuck: a store whose transactions could not be ended gives its lock up.
+func TestStuck(t *testing.T) {
+	path := dbPath(t)
+	s := open1(t, path)
+	put(t, s, pools, "a", "one")
+	s.stuck.Store(true)
+	if err := s.Close(); !errors.Is(err, lbaas.ErrStoreDamaged) {
+		t.Errorf("close: %v", err)
+	}
+	if got := get(t, open1(t, path), pools, "a"); got != "one" {
+		t.Errorf("record %q", got)
+	}
+}
+
 // TestNoLeftovers: a refused file can be opened by another process at once.
 func TestNoLeftovers(t *testing.T) {
 	raw, _ := sample(t)
