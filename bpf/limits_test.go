@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"qlbaas/bpf"
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
 )
@@ -166,6 +169,7 @@ func TestFlowLimit(t *testing.T) {
 			w.refused("SYN", seg(packet.SYN, clientISN, 0), "flows_full")
 		})
 		w.run("pressure", pressure)
+		w.run("a flood does not buy the search", searchIsBounded)
 	})
 }
 
@@ -233,4 +237,64 @@ func pressure(w *world) {
 	for _, c := range all[3:] {
 		c.works()
 	}
+}
+
+// searchIsBounded: looking for room costs far more than a SYN does, so it is done a
+// few times a second, however many SYNs come; unless there is something to be found.
+func searchIsBounded(w *world) {
+	all := w.fill(w.room() - 1)
+	w.lookedAgo(-5 * time.Second) // as if just now, however long this takes
+	all[0].close()
+	w.age(all[0], time.Hour)
+	for n := range 10 {
+		w.quickSYN(client(1000 + n))
+	}
+	if used := w.levels()["flows"]; used != int64(len(all)) {
+		w.Errorf("nearly full: a look was taken, %d flows are left", used)
+	}
+	for n := range 3 { // one member's ports each
+		w.lookedAgo(time.Second)
+		w.quickSYN(client(2000 + n))
+	}
+	if used := w.levels()["flows"]; used != int64(len(all)-1) {
+		w.Errorf("nearly full: no look was taken, there are %d flows", used)
+	}
+
+	all = append(all, w.quickSYN(client(3000)).finish(), w.quickSYN(client(3001)).finish())
+	w.refused("SYN", seg(packet.SYN, clientISN, 0), "flows_full")
+	was := w.lookedAgo(-5 * time.Second)
+	for range 10 {
+		w.refused("SYN", seg(packet.SYN, clientISN, 0), "flows_full")
+	}
+	if w.poolState().Looked != was {
+		w.Error("full of live flows: another look was taken")
+	}
+	was = w.lookedAgo(time.Second)
+	w.refused("SYN", seg(packet.SYN, clientISN, 0), "flows_full")
+	if w.poolState().Looked == was {
+		w.Error("full of live flows: no look was taken after a second")
+	}
+	w.lookedAgo(-5 * time.Second)
+	all[3].close()
+	w.tick(all[3])
+	w.quick(client(1))
+}
+
+// lookedAgo sets the time of the pool's last look under pressure, and returns its tick.
+func (w *world) lookedAgo(ago time.Duration) uint32 {
+	w.Helper()
+	var now unix.Timespec
+	w.must(unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
+	state := w.poolState()
+	state.Looked = uint32((now.Nano() - int64(ago)) >> 20)
+	own := w.pool.Maps()
+	w.must(own.PoolState.Put(uint32(0), state))
+	return state.Looked
+}
+
+func (w *world) poolState() (state bpf.Lb4PoolState) {
+	w.Helper()
+	own := w.pool.Maps()
+	w.must(own.PoolState.Lookup(uint32(0), &state))
+	return state
 }

@@ -334,10 +334,9 @@ func (w *world) impose(m *leastModel) {
 			w.must(inner.Put(uint32(b), bpf.Lb4WeightBlock{Weight: [32]uint32(m.weights[32*b : 32*b+32])}))
 		}
 	}
-	own := w.pool.Maps()
-	var state bpf.Lb4PoolState
-	w.must(own.PoolState.Lookup(uint32(0), &state))
+	state := w.poolState()
 	state.LastSlot = uint32(m.next)
+	own := w.pool.Maps()
 	w.must(own.PoolState.Put(uint32(0), state))
 }
 

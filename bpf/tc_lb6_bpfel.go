@@ -193,6 +193,8 @@ type Lb6PoolState struct {
 	Active       uint32
 	Flows        uint32
 	SweepSlot    uint32
+	Looked       uint32
+	Fruitless    uint32
 	AnswerSecond uint32
 	Answers      uint32
 }

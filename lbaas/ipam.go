@@ -96,7 +96,7 @@ func (m *change) looked(subnet *Subnet, addr netip.Addr, passed bool) error {
 func (m *change) rested(subnet *Subnet, taken func(netip.Addr) bool) netip.Addr {
 	for key := range under(m.tx, bucketReleased, subnet.ID) {
 		addr, err := netip.ParseAddr(key[17:])
-		if err != nil || addr == subnet.GatewayIP || taken(addr) {
+		if err != nil || taken(addr) {
 			continue
 		}
 		for _, r := range subnet.AllocationPools {

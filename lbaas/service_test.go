@@ -292,6 +292,34 @@ func (f *fixture) showsActive(vip string) {
 	}
 }
 
+// TestAddressesFollow: changes of ports and subnets leave the records of
+// addresses in step, and the search for free ones begins where it has to.
+func TestAddressesFollow(t *testing.T) {
+	f := newFixture(t, "10.0.0.0/24", lbaas.Options{})
+	port := f.create(lbaas.Ports, object{"network_id": f.network, "fixed_ips": []any{object{"ip_address": "10.0.0.9"}}})
+	f.update(lbaas.Ports, port, object{"fixed_ips": []any{object{"ip_address": "10.0.0.8"}, object{"ip_address": "10.0.0.7"}}})
+	f.check()
+	f.update(lbaas.Ports, port, object{"fixed_ips": []any{object{"ip_address": "10.0.0.7"}, object{"ip_address": "10.0.0.9"}}})
+	f.check()
+	vip := f.create(lbaas.VIPs, f.vipBody(f.pool()))
+	f.update(lbaas.VIPs, vip, object{"snat_addresses": []any{"10.0.0.20", "10.0.0.21"}})
+	f.check()
+	f.update(lbaas.VIPs, vip, object{"snat_addresses": []any{"10.0.0.21", "10.0.0.22"}})
+	f.check()
+	ranges := func(start, end string) {
+		f.update(lbaas.Subnets, f.subnet, object{"allocation_pools": []any{object{"start": start, "end": end}}})
+	}
+	next := func() any { return f.show(lbaas.VIPs, f.create(lbaas.VIPs, f.vipBody(f.pool())))["address"] }
+	ranges("10.0.0.100", "10.0.0.110")
+	if got := next(); got != "10.0.0.100" {
+		t.Errorf("in the new range: %v", got)
+	}
+	ranges("10.0.0.50", "10.0.0.110")
+	if got := next(); got != "10.0.0.50" {
+		t.Errorf("in the wider range: %v", got)
+	}
+}
+
 // TestPendingDelete: what is being deleted can't be changed, nor used.
 func TestPendingDelete(t *testing.T) {
 	f := newFixture(t, "10.0.0.0/24", lbaas.Options{})

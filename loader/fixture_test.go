@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"net"
@@ -183,3 +184,5 @@ func (w *world) unmount(dir string) {
 		w.Fatal(err)
 	}
 }
+
+func put32(b []byte, v uint32) { binary.NativeEndian.PutUint32(b, v) }

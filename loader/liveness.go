@@ -9,9 +9,9 @@ import (
 )
 
 // gatherVerdicts is how long a verdict waits for others before a generation is made
-// of them: when a rack goes down, one generation says so. What the verdict itself
+// of them: when a rack goes down, few generations say so. What the verdict itself
 // says holds at once, since programs pass over members that are down.
-const gatherVerdicts = 5 * time.Millisecond
+const gatherVerdicts = 2 * time.Millisecond
 
 // SetMemberUp tells the data plane whether a member lives. New connections avoid a
 // member that is down with the next packet; within 50 ms the others share its part by
@@ -92,14 +92,21 @@ func (n *Node) rebuild(p *pool) error {
 	if view == nil || p.wanted == nil {
 		return nil // before the first Apply, which will find the verdicts
 	}
+	stored := p.active
 	if p.wanted.Method == LeastConnections {
 		if err := zeroWeights(view, p.members); err != nil {
+			return err
+		}
+		// A member may be up again by now. Then the generation is the same as before,
+		// but not what is left of it in the maps.
+		var err error
+		if stored, err = storedGeneration(view); err != nil {
 			return err
 		}
 	}
 	// The verdicts are in force already, and Close does not undo them.
 	ctx := context.WithoutCancel(n.background)
-	_, err := n.writeGeneration(ctx, p, view, p.wanted, p.members)
+	_, err := n.writeGeneration(ctx, p, view, p.wanted, p.members, stored)
 	return err
 }
 

@@ -33,6 +33,9 @@ func linkByName(routes *netlink.Handle, name string) (netlink.Link, error) {
 
 // linkByIndex returns nil for a device that is not there.
 func linkByIndex(routes *netlink.Handle, index int) (netlink.Link, error) {
+	if index <= 0 { // what a device without a peer says of it
+		return nil, nil
+	}
 	return foundLink(index, func() (netlink.Link, error) { return routes.LinkByIndex(index) })
 }
 

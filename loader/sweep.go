@@ -193,7 +193,7 @@ func (n *Node) retire(ctx context.Context, p *pool, idle []*member) error {
 	if err != nil {
 		return err
 	}
-	_, err = n.writeGeneration(ctx, p, view, p.wanted, rest)
+	_, err = n.writeGeneration(ctx, p, view, p.wanted, rest, p.active)
 	return err
 }
 

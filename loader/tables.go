@@ -80,13 +80,17 @@ func (n *Node) ensureGeneration(ctx context.Context, p *pool, b *Balancer) error
 	if err != nil {
 		return err
 	}
+	stored, err := storedGeneration(p.view)
+	if err != nil {
+		return err
+	}
 	if err := n.addSlots(ctx, p, plan.added); err != nil {
 		return err
 	}
 	written := false
 	err = n.enableAffinity(ctx, p, b)
 	if err == nil {
-		written, err = n.writeGeneration(ctx, p, p.view, b, plan.all)
+		written, err = n.writeGeneration(ctx, p, p.view, b, plan.all, stored)
 	}
 	if err != nil && !written {
 		err = errors.Join(err, n.dropSlots(p, slotsOf(plan.added)))
@@ -200,21 +204,17 @@ func (p *pool) unpinSlots(slots []uint16) error {
 }
 
 // writeGeneration writes what the balancer, its members and the monitors' verdicts
-// come to, unless that is what the maps hold. It tells whether programs see the
-// generation, which they may in spite of an error. The build lock is held.
+// come to, unless that is what the maps hold already (stored). It tells whether
+// programs see it, which they may in spite of an error. The build lock is held.
 func (n *Node) writeGeneration(
-	ctx context.Context, p *pool, view *maps.Pool, b *Balancer, members []*member,
+	ctx context.Context, p *pool, view *maps.Pool, b *Balancer, members []*member, stored maps.Generation,
 ) (written bool, _ error) {
 	up, err := view.Healths()
 	if err != nil {
 		return false, err
 	}
-	stored, err := view.Generation()
-	if err != nil && !errors.Is(err, maps.ErrNotFound) {
-		return false, err
-	}
 	next := makeGeneration(b, members, up, max(stored.Number, p.active.Number)+1)
-	if err == nil && stored.Equal(next) {
+	if stored.Number > 0 && stored.Equal(next) {
 		if ctx.Value(dryRun{}) == nil {
 			p.publish(members, stored)
 		}
@@ -229,6 +229,15 @@ func (n *Node) writeGeneration(
 	}
 	p.publish(members, next)
 	return true, p.pinInner(made)
+}
+
+// storedGeneration reads what the maps hold, the zero Generation before the first.
+func storedGeneration(view *maps.Pool) (maps.Generation, error) {
+	stored, err := view.Generation()
+	if errors.Is(err, maps.ErrNotFound) {
+		return maps.Generation{}, nil
+	}
+	return stored, err
 }
 
 // affinityTable is the inner map that is there only while persistence is on.

@@ -66,12 +66,15 @@ static __always_inline void flow_established(struct pool_state *ps, __u32 slot)
 /* The connection is over, whatever still travels. Counts once. */
 static __always_inline void flow_close(struct flow *client)
 {
+	struct pool_state *ps = pool_state_get();
 	__u32 slot = client->slot;
 
 	if (__sync_fetch_and_or(&client->state, FLOW_CLOSED) & FLOW_CLOSED)
 		return;
 	flow_count(slot, -1);
 	conns_add(slot, -1);
+	if (ps && ps->fruitless)
+		ps->fruitless = 0;
 }
 
 /* Deletes a pair that the caller has condemned. Only who really deletes the client's

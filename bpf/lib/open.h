@@ -239,11 +239,7 @@ static __always_inline int table_allows(struct vip *vip, struct pkt *pkt)
 		return -DROP_INTERNAL;
 	if (ps->flows < vip->flow_limit - vip->flow_limit / 4)
 		return 0;
-	if (ps->flows < vip->flow_limit) {
-		sweep_pressed(vip, ps, pkt->now, SWEEP_PRESSURE);
-		return 0;
-	}
-	sweep_full(vip, ps, pkt->now);
+	sweep_for_room(vip, ps, pkt->now);
 	if (ps->flows < vip->flow_limit)
 		return 0;
 	refuse(pkt);

@@ -234,6 +234,21 @@ static __always_inline bool sweep_begin(struct sweep_walk *walk, struct vip *vip
 #define PRESSURE_WORDS 8
 
 /*
+ * A look costs a hundred times what a SYN costs otherwise, so a flood of SYNs must
+ * not buy one each: there are at most 250 a second, and ten while the table is full
+ * and every flow in it alive.
+ */
+#define LOOK_TICKS 4
+#define FRUITLESS_TICKS 96
+
+/* May this packet look? Ticks of CPUs differ a little, and a packet that came in
+ * before the last look is no reason for another one. */
+static __always_inline bool look_due(const struct pool_state *ps, __u32 now, __u32 ticks)
+{
+	return now - ps->looked + 10 * TICKS_PER_SEC >= ticks + 10 * TICKS_PER_SEC;
+}
+
+/*
  * The table is nearly full: a new connection looks after a few old ones. All
  * members take turns, and all ports of a member, in the order in which they were
  * opened; words without ports cost next to nothing. CPUs that do this at the same
@@ -270,10 +285,42 @@ __noinline int sweep_pressed(struct vip *vip, struct pool_state *ps, __u32 now, 
 	return 0;
 }
 
-#define FULL_SWEEPS 16 /* bounds what a SYN costs while the table is full of live flows */
+struct full_sweep {
+	struct vip *vip;
+	struct pool_state *ps;
+	__u32 now;
+	__u32 pad;
+};
+
+static long sweep_until_room(__u32 step __attribute__((unused)), struct full_sweep *full)
+{
+	if (full->ps->flows < full->vip->flow_limit)
+		return 1;
+	sweep_pressed(full->vip, full->ps, full->now, SWEEP_PRESSURE | SWEEP_FULL);
+	return 0;
+}
+
+#define FULL_SWEEPS 16
 
 static __always_inline void sweep_full(struct vip *vip, struct pool_state *ps, __u32 now)
 {
-	for (int i = 0; i < FULL_SWEEPS && ps->flows >= vip->flow_limit; i++)
-		sweep_pressed(vip, ps, now, SWEEP_PRESSURE | SWEEP_FULL);
+	struct full_sweep full = { .vip = vip, .ps = ps, .now = now };
+
+	ps->looked = now;
+	bpf_loop(FULL_SWEEPS, sweep_until_room, &full, 0);
+	ps->fruitless = ps->flows >= vip->flow_limit;
+}
+
+/* The table is nearly full or full: makes room where there is some to be made. */
+static __always_inline void sweep_for_room(struct vip *vip, struct pool_state *ps, __u32 now)
+{
+	if (ps->flows >= vip->flow_limit) {
+		if (!ps->fruitless || look_due(ps, now, FRUITLESS_TICKS))
+			sweep_full(vip, ps, now);
+		return;
+	}
+	if (!look_due(ps, now, LOOK_TICKS))
+		return;
+	ps->looked = now;
+	sweep_pressed(vip, ps, now, SWEEP_PRESSURE);
 }

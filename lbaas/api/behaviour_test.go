@@ -202,6 +202,9 @@ func TestVIPAfterMembers(t *testing.T) {
 	s.member(other, "10.0.0.3")
 	s.refused(400, "HTTPBadRequest", "PUT", "/v2.0/lb/vips/"+vip["id"].(string),
 		object{"vip": object{"pool_id": other}}, "own address")
+	if next := s.vip(f, s.pool(f, nil), nil); next["address"] != "10.0.0.2" {
+		t.Errorf("allocated %v for a pool without that member, want the lowest address", next["address"])
+	}
 	elsewhere := s.pool(f, nil)
 	edge := s.member(elsewhere, "10.0.0.255")
 	s.refused(400, "HTTPBadRequest", "PUT", "/v2.0/lb/vips/"+vip["id"].(string),
@@ -320,10 +323,16 @@ func TestMemberLimit(t *testing.T) {
 	}
 }
 
-// budget admits n pools.
-type budget struct{ n int }
+// budget admits the flows of n pools, and never the pool that is refused.
+type budget struct {
+	n       int
+	refused string
+}
 
-func (b budget) Admit(_ context.Context, poolID string, want lbaas.Sizes, others map[string]lbaas.Sizes) error {
+func (b *budget) Admit(_ context.Context, poolID string, want lbaas.Sizes, others map[string]lbaas.Sizes) error {
+	if poolID == b.refused {
+		return errors.New("refused")
+	}
 	all := maps.Clone(others)
 	all[poolID] = want
 	var flows uint32
@@ -337,7 +346,8 @@ func (b budget) Admit(_ context.Context, poolID string, want lbaas.Sizes, others
 }
 
 func TestAdmission(t *testing.T) {
-	s := start(t, config{service: lbaas.Options{Admission: budget{2}}})
+	node := &budget{n: 2}
+	s := start(t, config{service: lbaas.Options{Admission: node}})
 	f := s.network("10.0.0.0/24")
 	first := s.vip(f, s.pool(f, nil), nil)
 	s.vip(f, s.pool(f, nil), nil)
@@ -354,7 +364,12 @@ func TestAdmission(t *testing.T) {
 	s.refused(409, "OverQuota", "PUT", path, object{"vip": object{"flow_limit": 16385}})
 	s.must(200, "PUT", path, object{"vip": object{"name": "no more"}})
 	s.must(200, "PUT", path, object{"vip": object{"flow_limit": 8192}})
+	s.must(200, "PUT", path, object{"vip": object{"flow_limit": 16384}})
+	node.refused = third
+	s.refused(409, "OverQuota", "PUT", path, object{"vip": object{"pool_id": third}}, "refused")
+	node.refused = ""
 	s.must(200, "PUT", path, object{"vip": object{"pool_id": third}})
+	s.must(200, "PUT", path, object{"vip": object{"flow_limit": 8192}})
 	if v := s.must(201, "POST", "/v2.0/lb/vips", object{"vip": with(vipBody(f, s.pool(f, nil)), object{
 		"flow_limit": 8192})}); v["flow_limit"] != n(8192) {
 		t.Errorf("vip: %v", v)

@@ -92,6 +92,35 @@ func TestSlots(t *testing.T) {
 	})
 }
 
+// TestTooMany: what does not get to work in time is told to come again.
+func TestTooMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{large: make(chan struct{}, 1), work: make(chan struct{}, 1), mux: http.NewServeMux()}
+		goOn, first := make(chan struct{}), httptest.NewRecorder()
+		h := s.handle(func(*request) (int, any, error) {
+			<-goOn
+			return http.StatusOK, map[string]any{}, nil
+		})
+		done := make(chan struct{})
+		go func() {
+			h(first, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+			close(done)
+		}()
+		synctest.Wait()
+		second := httptest.NewRecorder()
+		h(second, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+		if second.Code != http.StatusTooManyRequests || second.Header().Get("Retry-After") == "" ||
+			!strings.Contains(second.Body.String(), typeTooMany) {
+			t.Errorf("second: %d %v %s", second.Code, second.Header(), second.Body)
+		}
+		close(goOn)
+		<-done
+		if first.Code != http.StatusOK {
+			t.Errorf("first: %d", first.Code)
+		}
+	})
+}
+
 // slowBody stops in the middle until it is told to go on.
 type slowBody struct {
 	parts []string

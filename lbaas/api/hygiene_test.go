@@ -48,6 +48,7 @@ func TestMalformedBodies(t *testing.T) {
 	}
 	s.refused(400, "BadRequest", "PUT", "/v2.0/lb/pools/"+nowhere, "")
 	s.refused(400, "HTTPBadRequest", "POST", "/v2.0/lb/pools", `{"pools": []}`, "Bulk")
+	s.refused(400, "HTTPBadRequest", "POST", "/v2.0/lb/pools", `{"pool": {}, "other": 1}`, "'pool' only")
 	f := s.network("10.0.0.0/24")
 	if got := s.must(200, "GET", "/v2.0/lb/pools/"+s.pool(f, object{"name": "😀 é \\u0041"}), nil); got["name"] != "😀 é \\u0041" {
 		t.Errorf("name %q", got["name"])

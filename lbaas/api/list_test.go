@@ -207,9 +207,22 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.path, strings.Join(got, "|"), c.want)
 		}
 	}
-	_, answer := s.call("GET", "/v2.0/lb/pools?limit=2", nil)
-	if links := answer["pools_links"].([]any); len(links) != 2 {
-		t.Errorf("links of a full first page: %v", links)
+	for query, want := range map[string]string{
+		"limit=2":                                  "next previous",
+		"limit=7":                                  "previous",
+		"limit=7&page_reverse=True":                "next",
+		"limit=6&page_reverse=True":                "next previous",
+		"limit=2&marker=" + nowhere:                "previous",
+		"limit=2&page_reverse=1&marker=" + nowhere: "next",
+	} {
+		_, answer := s.call("GET", "/v2.0/lb/pools?"+query, nil)
+		var rels []string
+		for _, l := range answer["pools_links"].([]any) {
+			rels = append(rels, l.(object)["rel"].(string))
+		}
+		if strings.Join(rels, " ") != want {
+			t.Errorf("%s has links %v, want %s", query, rels, want)
+		}
 	}
 	for _, path := range []string{"/v2.0/lb/pools", "/v2.0/lb/pools?limit=0"} {
 		if _, answer := s.call("GET", path, nil); len(answer) != 1 || len(answer["pools"].([]any)) != 6 {

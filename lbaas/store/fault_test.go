@@ -350,6 +350,47 @@ func TestDamageWhileOpen(t *testing.T) {
 	}
 }
 
+// TestNoChangesAfterDamage: what was noticed once is not forgotten.
+func TestNoChangesAfterDamage(t *testing.T) {
+	s := open1(t, dbPath(t))
+	put(t, s, pools, "a", "one")
+	err := s.Update(t.Context(), func(tx lbaas.Tx) error {
+		return tx.(*transaction).bolt.Bucket([]byte(vips)).Put([]byte("b"), []byte("no checksum"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, s, pools, "a"); got != "one" {
+		t.Errorf("record %q", got)
+	}
+	put(t, s, pools, "a", "two")
+	read := s.View(t.Context(), func(tx lbaas.Tx) error {
+		tx.Get(vips, "b")
+		return nil
+	})
+	change := s.Update(t.Context(), func(tx lbaas.Tx) error { return putIn(tx, pools, "a", "three") })
+	if !errors.Is(read, lbaas.ErrStoreDamaged) || !errors.Is(change, lbaas.ErrStoreDamaged) {
+		t.Errorf("read %v, change %v", read, change)
+	}
+	if got := get(t, s, pools, "a"); got != "two" {
+		t.Errorf("record %q", got)
+	}
+}
+
+// TestStuck: a store whose transactions could not be ended gives its lock up.
+func TestStuck(t *testing.T) {
+	path := dbPath(t)
+	s := open1(t, path)
+	put(t, s, pools, "a", "one")
+	s.stuck.Store(true)
+	if err := s.Close(); !errors.Is(err, lbaas.ErrStoreDamaged) {
+		t.Errorf("close: %v", err)
+	}
+	if got := get(t, open1(t, path), pools, "a"); got != "one" {
+		t.Errorf("record %q", got)
+	}
+}
+
 // TestNoLeftovers: a refused file can be opened by another process at once.
 func TestNoLeftovers(t *testing.T) {
 	raw, _ := sample(t)

@@ -56,6 +56,21 @@ func TestFreelistDamage(t *testing.T) {
 	}
 }
 
+// TestMetaDamage: with one bad meta page bbolt would go on with the other, and
+// perhaps without the last change.
+func TestMetaDamage(t *testing.T) {
+	whole, want := sample(t)
+	for page := range 2 {
+		for at := range metaSize {
+			raw := bytes.Clone(whole)
+			raw[page*os.Getpagesize()+pageHeader+at] ^= 1
+			if !verify(t, "meta", raw, want) {
+				t.Errorf("opened with byte %d of meta page %d changed", at, page)
+			}
+		}
+	}
+}
+
 // TestRandomFiles: a file of something else is refused.
 func TestRandomFiles(t *testing.T) {
 	seed := rand.Uint64()

@@ -298,16 +298,12 @@ func TestOlder(t *testing.T) {
 	if info := s.Info(); info != (Info{Fresh: true, Older: true, BackupRevision: 2}) {
 		t.Errorf("info %+v", info)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	s.KeepBackup(ctx, time.Hour)
+	s.backupIfNew(t.Context(), false)
 	if revision, err := revisionOf(s.BackupPath()); err != nil || revision != 2 {
 		t.Errorf("the backup is now %d %v", revision, err)
 	}
 	put(t, s, pools, "c", "three")
-	if err := s.Backup(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.backupIfNew(t.Context(), true)
 	for path, want := range map[string]uint64{s.BackupPath(): 1, s.BackupPath() + ".old": 2} {
 		if revision, err := revisionOf(path); err != nil || revision != want {
 			t.Errorf("%s has revision %d %v, want %d", path, revision, err, want)
