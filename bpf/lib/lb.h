@@ -44,7 +44,6 @@ static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow 
 static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 {
 	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
-	struct half_open_key mate = { .pool = pool_number };
 	struct half_open *entry, *client;
 	struct flow flow;
 	int rc, sent;
@@ -57,11 +56,10 @@ static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 	flow = entry->flow; /* another CPU may give the entry away */
 	if (!(flow.state & FLOW_MEMBER_SIDE)) {
 		client = entry;
-		mate.tuple = pkt->key;
 		rc = half_open_from_client(&key, client, pkt);
 	} else {
-		mate_key(&mate.tuple, &flow, pkt->key.proto);
-		client = bpf_map_lookup_elem(&half_open, &mate);
+		mate_key(&key.tuple, &flow, pkt->key.proto); /* the client's from here on */
+		client = bpf_map_lookup_elem(&half_open, &key);
 		if (!client)
 			return STOP_AGAIN; /* another CPU is done with it */
 		rc = half_open_from_member(client, entry, pkt);
@@ -74,7 +72,7 @@ static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 		if (sent == STOP_PUNT)
 			__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);
 		else
-			half_open_remove(&mate, client, false);
+			half_open_remove(&key, client, false);
 	}
 	return sent;
 }

@@ -285,29 +285,15 @@ __noinline int sweep_pressed(struct vip *vip, struct pool_state *ps, __u32 now, 
 	return 0;
 }
 
-struct full_sweep {
-	struct vip *vip;
-	struct pool_state *ps;
-	__u32 now;
-	__u32 pad;
-};
-
-static long sweep_until_room(__u32 step __attribute__((unused)), struct full_sweep *full)
-{
-	if (full->ps->flows < full->vip->flow_limit)
-		return 1;
-	sweep_pressed(full->vip, full->ps, full->now, SWEEP_PRESSURE | SWEEP_FULL);
-	return 0;
-}
-
 #define FULL_SWEEPS 16
 
+/* A plain loop: a callback would be one call too deep, and sweep_pressed is verified
+ * once, however often it is called. */
 static __always_inline void sweep_full(struct vip *vip, struct pool_state *ps, __u32 now)
 {
-	struct full_sweep full = { .vip = vip, .ps = ps, .now = now };
-
 	ps->looked = now;
-	bpf_loop(FULL_SWEEPS, sweep_until_room, &full, 0);
+	for (int i = 0; i < FULL_SWEEPS && ps->flows >= vip->flow_limit; i++)
+		sweep_pressed(vip, ps, now, SWEEP_PRESSURE | SWEEP_FULL);
 	ps->fruitless = ps->flows >= vip->flow_limit;
 }
 
