@@ -214,3 +214,30 @@ func (w *world) mustForward(what string, in []byte) {
 func (c conn) String() string {
 	return fmt.Sprintf("%s to slot %d by port %d", c.client, c.slot, c.port)
 }
+
+// addressesOf are an IP packet's destination and source: those of its answer.
+func addressesOf(frame []byte) (from, to netip.Addr) {
+	ip := frame[ethernetLength:]
+	if ip[0]>>4 == 6 {
+		return netip.AddrFrom16([16]byte(ip[24:40])), netip.AddrFrom16([16]byte(ip[8:24]))
+	}
+	return netip.AddrFrom4([4]byte(ip[16:20])), netip.AddrFrom4([4]byte(ip[12:16]))
+}
+
+// headersOf is the length of a packet's IP header, without options, and its transport
+// header, likewise.
+func headersOf(frame []byte) int {
+	ip, length, proto := frame[ethernetLength:], ipv4Length, 0
+	if ip[0]>>4 == 6 {
+		length, proto = ipv6Length, int(ip[6])
+	} else {
+		proto = int(ip[9])
+	}
+	if proto == packet.ProtoUDP {
+		return length + 8
+	}
+	return length + 20
+}
+
+// narrowClient is behind the narrow link.
+func narrowClient() netip.AddrPort { return netip.AddrPortFrom(narrow, 40000) }

@@ -147,6 +147,7 @@ type want struct {
 	frame  []byte // what leaves; of a passed packet nothing may change
 	delta  delta  // and nothing else
 	byTC   bool   // XDP leaves it to tc, although it is forwarded or dropped
+	seen   bool   // it refreshes its flow, although it ends here
 }
 
 func forwards(frame []byte, changes ...delta) want {
@@ -162,6 +163,18 @@ func drops(reason string, changes ...delta) want {
 func answers(reason string, frame []byte, changes ...delta) want {
 	counts := delta{"drops." + reason: 1, "verdicts.answered": 1}
 	return want{action: answered, frame: frame, delta: sum(counts, changes...)}
+}
+
+// refreshing is a packet that its flow takes note of before it ends.
+func (o want) refreshing() want {
+	o.seen = true
+	return o
+}
+
+// late is a drop that XDP leaves to tc.
+func (o want) late() want {
+	o.byTC = true
+	return o
 }
 
 // unresolved is a packet that only the kernel can send, after it has asked who the
@@ -207,7 +220,7 @@ func (w *world) judge(what string, in []byte, o want, got outcome, before snapsh
 	} else if n := d.decided(); n != 1 {
 		fmt.Fprintf(&wrong, "one packet was decided on %d times: %s\n", n, d)
 	}
-	if got.action != forwarded && len(o.delta) == len(o.delta.verdict()) {
+	if got.action != forwarded && !o.seen && len(o.delta) == len(o.delta.verdict()) {
 		wrong.WriteString(after.touched(before))
 	}
 	wrong.WriteString(after.broken())

@@ -131,7 +131,10 @@ func (w *world) refusals() {
 	in, out := s.frame(ownMAC, other, client(1), vip), s.reset(client(1))
 	copy(out, other)
 	w.expect("SYN by another router", in, answers("no_member", out))
-	for _, flags := range []packet.Flags{packet.ACK, packet.SYN | packet.ACK, packet.RST, packet.FIN | packet.ACK} {
+	for _, flags := range []packet.Flags{packet.ACK, packet.FIN | packet.ACK} {
+		w.refused(flags.String(), seg(flags, 5, 5), "no_entry")
+	}
+	for _, flags := range []packet.Flags{packet.SYN | packet.ACK, packet.RST} {
 		w.expect(flags.String(), seg(flags, 5, 5).arrives(client(1), vip), drops("no_entry"))
 	}
 }

@@ -355,7 +355,10 @@ func (w *world) refused(what string, s segment, reason string) {
 }
 
 // reset is the RST that answers the segment of a client.
-func (s segment) reset(to netip.AddrPort) []byte {
+func (s segment) reset(to netip.AddrPort) []byte { return s.resetBy(vip, to) }
+
+// resetBy is the RST that answers the segment, from whom it was for to its sender.
+func (s segment) resetBy(from, to netip.AddrPort) []byte {
 	rst := segment{
 		ip:  packet.IPv4{TTL: 65, DF: true}, // leaves with one less
 		tcp: packet.TCP{Flags: packet.RST | packet.ACK, Ack: s.end()},
@@ -363,5 +366,5 @@ func (s segment) reset(to netip.AddrPort) []byte {
 	if s.tcp.Flags&packet.ACK != 0 {
 		rst.tcp = packet.TCP{Flags: packet.RST, Seq: s.tcp.Ack}
 	}
-	return rst.leaves(vip, to)
+	return rst.leaves(from, to)
 }

@@ -51,6 +51,7 @@ func ended(frame []byte, n int) []byte { return frame[:n] }
 const (
 	ethernetLength = 14
 	ipv4Length     = 20
+	ipv6Length     = 40
 )
 
 func TestParse(t *testing.T) {
@@ -186,10 +187,11 @@ func foreignCases() (cases []hostile) {
 		name   string
 		offset int
 		more   bool
-	}{{"", 0, false}, {", first fragment", 0, true}, {", last fragment", 1480, false}} {
+		udp    want
+	}{{"", 0, false, passes()}, {", first fragment", 0, true, drops("frag")}, {", last fragment", 1480, false, drops("frag")}} {
 		ip.FragmentOffset, ip.MF = frag.offset, frag.more
 		cases = append(cases,
-			hostile{"UDP" + frag.name, packet.Frame(e, ip, udp, packet.Repeat(64)), passes()},
+			hostile{"UDP" + frag.name, packet.Frame(e, ip, udp, packet.Repeat(64)), frag.udp},
 			hostile{"ping" + frag.name, packet.Frame(e, ip, packet.EchoRequest(1, 1), packet.Repeat(56)), passes()})
 	}
 	broken := func(name string, change func(ip *packet.IPv4, tcp *packet.TCP)) {
@@ -254,15 +256,19 @@ func portCases() (cases []hostile) {
 	return cases
 }
 
-// strayCases belong to no connection: silence, for an answer would tell a scanner
-// more than the silence, and a restarted peer is told by its own keepalive.
+// strayCases belong to no connection. A client that believes in one hears at once that
+// there is none; nothing answers a RST, nor what only a member sends.
 func strayCases() (cases []hostile) {
-	for _, flags := range []packet.Flags{
-		packet.ACK, packet.ACK | packet.PSH, packet.FIN | packet.ACK, packet.RST, packet.RST | packet.ACK,
-		packet.SYN | packet.ACK,
+	for flags, heard := range map[packet.Flags]bool{
+		packet.ACK: true, packet.ACK | packet.PSH: true, packet.FIN | packet.ACK: true,
+		packet.RST: false, packet.RST | packet.ACK: false, packet.SYN | packet.ACK: false,
 	} {
-		frame := withTCP(func(tcp *packet.TCP) { tcp.Flags = flags })
-		cases = append(cases, hostile{flags.String() + " of no connection", frame, drops("no_entry")})
+		frame := withTCP(func(tcp *packet.TCP) { tcp.Flags, tcp.Ack = flags, 0xfffffff0 })
+		o := drops("no_entry")
+		if heard {
+			o = answers("no_entry", seg(flags, clientISN, 0xfffffff0).reset(client(1)))
+		}
+		cases = append(cases, hostile{flags.String() + " of no connection", frame, o})
 	}
 	return cases
 }

@@ -129,10 +129,14 @@ func listenersPort(w *world) {
 	}
 	w.moveCursor(0, 8080, 5)
 	w.open(client(9), 0, 8083)
-	for _, flags := range []packet.Flags{packet.ACK, packet.SYN | packet.ACK, packet.RST} {
-		in := seg(flags, 1, 1).arrives(memberAddress(0), netip.AddrPortFrom(vip.Addr(), 8080))
+	listener := netip.AddrPortFrom(vip.Addr(), 8080)
+	for _, flags := range []packet.Flags{packet.SYN | packet.ACK, packet.RST} {
+		in := seg(flags, 1, 1).arrives(memberAddress(0), listener)
 		w.expect("member to the listener", in, drops("no_entry"))
 	}
+	ack := seg(packet.ACK, 1, 1)
+	w.expect("member's ACK to the listener", ack.arrives(memberAddress(0), listener),
+		answers("no_entry", ack.resetBy(listener, memberAddress(0))))
 	// Port 80 is nobody's now.
 	w.expect("SYN to port 80", seg(packet.SYN, 1, 0).arrives(client(1), vip), passes())
 }
