@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// parseIPv4 reads a dotted quad. IPv6 is told apart, so that the refusal says
-// what is wrong.
-func parseIPv4(attr string, v any) (netip.Addr, error) {
+// parseIP reads an address of either family. IPv4 in the disguise of IPv6, which no
+// wire has, and addresses with a zone are refused by their own words.
+func parseIP(attr string, v any) (netip.Addr, error) {
 	s, err := stringOf(attr, v)
 	if err != nil {
 		return netip.Addr{}, err
@@ -18,15 +18,19 @@ func parseIPv4(attr string, v any) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, invalid(errBadRequest, attr, "%s is not a valid IP address", quote(s))
 	}
-	if !addr.Is4() {
-		return netip.Addr{}, invalid(errBadRequest, attr, "%s is an IPv6 address, only IPv4 is supported", quote(s))
+	switch {
+	case addr.Is4In6():
+		return netip.Addr{}, invalid(errBadRequest, attr, "%s is an IPv4-mapped IPv6 address, write %s",
+			quote(s), addr.Unmap())
+	case addr.Zone() != "":
+		return netip.Addr{}, invalid(errBadRequest, attr, "%s has a zone, which no other host knows", quote(s))
 	}
 	return addr, nil
 }
 
-// ipv4Kind reads a netip.Addr.
-func ipv4Kind() kind {
-	return kind{parse: func(attr string, v any) (any, error) { return orError(parseIPv4(attr, v)) }}
+// addressKind reads a netip.Addr.
+func addressKind() kind {
+	return kind{parse: func(attr string, v any) (any, error) { return orError(parseIP(attr, v)) }}
 }
 
 // orError keeps a value that came with an error out of an interface.
@@ -41,7 +45,7 @@ func orError[T any](v T, err error) (any, error) {
 // reach over a network.
 func endpointKind() kind {
 	return kind{parse: func(attr string, v any) (any, error) {
-		addr, err := parseIPv4(attr, v)
+		addr, err := parseIP(attr, v)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +82,7 @@ func addressListKind(max int) kind {
 		}
 		addrs := make([]netip.Addr, 0, len(list))
 		for _, entry := range list {
-			addr, err := parseIPv4(attr, entry)
+			addr, err := parseIP(attr, entry)
 			if err != nil {
 				return nil, err
 			}
@@ -103,14 +107,15 @@ func cidrKind() kind {
 		if err != nil {
 			return nil, invalid(errBadRequest, attr, "%s is not a valid IP subnet", quote(s))
 		}
-		if !cidr.Addr().Is4() {
-			return nil, invalid(errBadRequest, attr, "%s is an IPv6 subnet, only IPv4 is supported", quote(s))
+		if cidr.Addr().Is4In6() {
+			return nil, invalid(errBadRequest, attr, "%s is an IPv4-mapped IPv6 subnet", quote(s))
 		}
 		if cidr.Masked() != cidr {
 			return nil, invalid(errBadRequest, attr, "%s has host bits set, %s is recommended", cidr, cidr.Masked())
 		}
-		if cidr.Bits() < 1 || cidr.Bits() > 30 {
-			return nil, invalid(errBadRequest, attr, "the prefix length %d is not in the range 1 to 30", cidr.Bits())
+		if longest := cidr.Addr().BitLen() - 2; cidr.Bits() < 1 || cidr.Bits() > longest {
+			return nil, invalid(errBadRequest, attr, "the prefix length %d is not in the range 1 to %d",
+				cidr.Bits(), longest)
 		}
 		if what := unreachable(cidr.Addr()); what != "" {
 			return nil, invalid(errBadRequest, attr, "%s is %s", cidr.Addr(), what)
@@ -129,10 +134,10 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return addr
 }
 
-// isHost tells whether addr can be a host's in p: inside, and neither the
-// network's own address nor the broadcast.
+// isHost tells whether addr can be a host's in p: inside, and neither the network's
+// own address (in IPv6 that of all its routers) nor the broadcast, which IPv6 has not.
 func isHost(p netip.Prefix, addr netip.Addr) bool {
-	return p.Contains(addr) && addr != p.Addr() && addr != lastAddr(p)
+	return p.Contains(addr) && addr != p.Addr() && (addr.Is6() || addr != lastAddr(p))
 }
 
 // rangesKind reads a []AddressRange, sorted.
@@ -148,13 +153,16 @@ func rangesKind() kind {
 			if err != nil {
 				return nil, err
 			}
-			start, err := parseIPv4(attr, fields["start"])
+			start, err := parseIP(attr, fields["start"])
 			if err != nil {
 				return nil, err
 			}
-			end, err := parseIPv4(attr, fields["end"])
+			end, err := parseIP(attr, fields["end"])
 			if err != nil {
 				return nil, err
+			}
+			if start.Is4() != end.Is4() {
+				return nil, invalid(errBadRequest, attr, "%s and %s are of different address families", start, end)
 			}
 			if end.Less(start) {
 				return nil, invalid(errBadRequest, attr, "%s is after %s", start, end)
@@ -227,7 +235,7 @@ func parseFixedIP(attr string, v any) (FixedIP, error) {
 		ip.SubnetID = id.(string)
 	}
 	if raw, ok := fields["ip_address"]; ok {
-		ip.IPAddress, err = parseIPv4(attr, raw)
+		ip.IPAddress, err = parseIP(attr, raw)
 	}
 	return ip, err
 }

@@ -59,7 +59,7 @@ func TestTables(t *testing.T) {
 // the attribute and is safe to print.
 func FuzzAttributes(f *testing.F) {
 	for _, seed := range []string{`1`, `-1`, `"80"`, `" +7 "`, `1e400`, `0.9`, `"True"`, `null`, `true`, `""`, `"TCP"`, `"10.0.0.9"`,
-		`"::1"`, `"10.0.0.0/24"`, `"fa:16:3e:00:00:01"`, `"11111111-2222-3333-4444-555555555555"`, `[]`, `{}`, `["10.0.0.1"]`,
+		`"::1"`, `"2001:db8::9"`, `"::ffff:10.0.0.9"`, `"fe80::1%eth0"`, `"2001:db8::/64"`, `"10.0.0.0/24"`, `"fa:16:3e:00:00:01"`, `"11111111-2222-3333-4444-555555555555"`, `[]`, `{}`, `["10.0.0.1"]`,
 		`{"type":"APP_COOKIE","cookie_name":"c"}`, `[{"start":"10.0.0.2","end":"10.0.0.9"}]`, `[{"subnet_id":1}]`,
 		`"200-204"`, `"/x"`, `"\u001b"`, `"\u202e"`, `[[[["\u0007"]]]]`, `{"\u0000":1}`} {
 		f.Add([]byte(seed))
@@ -114,7 +114,7 @@ func checkAccepted(t *testing.T, name string, a attribute, got any) {
 			t.Fatalf("%s: accepted %q: %v", name, got, err)
 		}
 	case netip.Addr:
-		if got.IsValid() && (!got.Is4() || a.name == "address" && strings.HasPrefix(name, "members") && unreachable(got) != "") {
+		if got.IsValid() && (got.Is4In6() || got.Zone() != "" || a.name == "address" && strings.HasPrefix(name, "members") && unreachable(got) != "") {
 			t.Fatalf("%s: accepted %s", name, got)
 		}
 	}
@@ -156,6 +156,8 @@ func TestSubnetRanges(t *testing.T) {
 		{"10.0.0.0/30", "10.0.0.1", "[{10.0.0.2 10.0.0.2}]"},
 		{"10.0.0.0/30", "10.0.0.2", "[{10.0.0.1 10.0.0.1}]"},
 		{"10.0.0.0/23", "", "[{10.0.0.1 10.0.1.254}]"},
+		{"2001:db8::/64", "2001:db8::1", "[{2001:db8::2 2001:db8::ffff:ffff:ffff:ffff}]"},
+		{"2001:db8::/126", "2001:db8::3", "[{2001:db8::1 2001:db8::2}]"},
 		{"255.255.255.0/24", "255.255.255.1", "[{255.255.255.2 255.255.255.254}]"},
 	} {
 		var gateway netip.Addr

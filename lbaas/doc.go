@@ -43,6 +43,12 @@
 //   - Members can't have addresses that no other host has (loopback, link-local,
 //     multicast, …) nor the VIP's own, whichever of the two comes first. The port
 //     does not matter: the address belongs to one host only.
+//   - A pool can have the protocol UDP. Its monitors are those there are: PING says
+//     that the host lives, TCP and HTTP ask the member's address and port for what
+//     many UDP services (DNS) speak beside. A UDP probe would need to know what the
+//     service answers.
+//   - A VIP and its members are of one address family. The families are told apart
+//     by the VIP, so a pool without one accepts both.
 //   - delay and timeout are at least 1 s: a probe needs time.
 //   - Pool statistics only grow: what a deployment counted is added to the pool's
 //     base when it is removed, once (CloseStats).
@@ -52,8 +58,6 @@
 //
 // # What is refused today
 //
-// Protocol UDP and IPv6 addresses, until the data plane serves them: the words
-// are in one place each (protocols in pool.go, parseIPv4 and ipVersionKind).
 // Cookie persistence on HTTP pools, until there is a proxy that sees cookies
 // (persistenceFor); on TCP and HTTPS it is accepted and has no effect, as ever.
 package lbaas

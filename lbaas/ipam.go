@@ -113,6 +113,9 @@ func (m *change) claim(subnet *Subnet, portID string, addr netip.Addr) error {
 	if !isHost(subnet.CIDR, addr) {
 		return refuse(errInvalidIP, "IP address %s is not a valid host address of the subnet %s", addr, subnet.CIDR)
 	}
+	if what := unreachable(addr); what != "" {
+		return refuse(errInvalidIP, "IP address %s is %s, which no host has", addr, what)
+	}
 	if addr == subnet.GatewayIP {
 		return refuse(errAddressInUse, "IP address %s is the gateway of subnet %s", addr, subnet.ID)
 	}

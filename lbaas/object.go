@@ -21,7 +21,8 @@ const (
 )
 
 // Protocol is what a pool and its VIP say they speak. All of them are balanced
-// per connection; HTTP and HTTPS are TCP to the kernel.
+// per connection; HTTP and HTTPS are TCP to the kernel. A UDP client's datagrams from
+// one port are a connection until they have ceased for the idle_timeout.
 type Protocol string
 
 // The protocols of pools and VIPs.
@@ -29,6 +30,8 @@ const (
 	ProtocolTCP   Protocol = "TCP"
 	ProtocolHTTP  Protocol = "HTTP"
 	ProtocolHTTPS Protocol = "HTTPS"
+	// ProtocolUDP is beyond the original.
+	ProtocolUDP Protocol = "UDP"
 )
 
 // Method chooses the member of a new client.

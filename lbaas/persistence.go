@@ -53,9 +53,10 @@ func persistenceTypes() []PersistenceType {
 
 // persistenceFor lists what a VIP of the protocol can have. Cookies are seen
 // only by a proxy that reads HTTP; without one an HTTP VIP would silently not
-// keep what it promises, while on TCP and HTTPS they never had an effect.
+// keep what it promises, while on TCP and HTTPS they never had an effect. UDP, which
+// the original did not have, never knew them.
 func persistenceFor(protocol Protocol) []PersistenceType {
-	if protocol == ProtocolHTTP {
+	if protocol == ProtocolHTTP || protocol == ProtocolUDP {
 		return []PersistenceType{PersistenceSourceIP}
 	}
 	return persistenceTypes()

@@ -5,9 +5,10 @@ import (
 	"strings"
 )
 
-// The words that pools and VIPs accept today. UDP comes together with what
-// serves it; until then its refusal names these.
-func protocols() []Protocol { return []Protocol{ProtocolTCP, ProtocolHTTP, ProtocolHTTPS} }
+// The words that pools and VIPs accept.
+func protocols() []Protocol {
+	return []Protocol{ProtocolTCP, ProtocolHTTP, ProtocolHTTPS, ProtocolUDP}
+}
 
 func methods() []Method {
 	return []Method{MethodRoundRobin, MethodLeastConnections, MethodSourceIP}

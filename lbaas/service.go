@@ -14,6 +14,8 @@ type Sizes struct {
 	Flows uint32
 	// Affinity says that the pool needs an affinity table.
 	Affinity bool
+	// IPv6 says that addresses take sixteen bytes, and not four.
+	IPv6 bool
 }
 
 // Admission decides whether the node has room for a balancer.

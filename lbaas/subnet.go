@@ -15,9 +15,9 @@ func subnetResource() *typed[Subnet] {
 				{name: "name", access: inBoth, kind: textKind(maxText), def: ""},
 				{name: "description", access: inBoth, kind: textKind(maxText), def: ""},
 				{name: "network_id", access: inPost | required, kind: uuidKind()},
-				{name: "ip_version", access: inPost, kind: ipVersionKind(), def: int64(4)},
+				{name: "ip_version", access: inPost, kind: ipVersionKind()},
 				{name: "cidr", access: inPost | required, kind: cidrKind()},
-				{name: "gateway_ip", access: inBoth, kind: orNull(ipv4Kind(), netip.Addr{})},
+				{name: "gateway_ip", access: inBoth, kind: orNull(addressKind(), netip.Addr{})},
 				{name: "allocation_pools", access: inBoth, kind: rangesKind()},
 				{name: "shared"},
 				{name: "enable_dhcp", access: inBoth, kind: boolKind(), def: false, extra: true},
@@ -38,12 +38,12 @@ func subnetResource() *typed[Subnet] {
 	}
 }
 
-// ipVersionKind reads the address families that are served today, an int64.
+// ipVersionKind reads an address family, an int64. Without one it is the CIDR's.
 func ipVersionKind() kind {
 	return kind{filter: filterInt, parse: func(attr string, v any) (any, error) {
 		n, err := coerceInt(attr, v)
-		if err == nil && n != 4 {
-			err = invalid(errBadRequest, attr, "%d is not one of 4", n)
+		if err == nil && n != 4 && n != 6 {
+			err = invalid(errBadRequest, attr, "%d is not one of 4, 6", n)
 		}
 		return orError(n, err)
 	}}
@@ -80,8 +80,12 @@ func (o *Subnet) apply(in values) {
 func createSubnet(m *change, h Header, in values) (*Subnet, error) {
 	o := &Subnet{Header: h}
 	take(in, "network_id", &o.NetworkID)
-	take(in, "ip_version", &o.IPVersion)
 	take(in, "cidr", &o.CIDR)
+	o.IPVersion = versionOf(o.CIDR)
+	take(in, "ip_version", &o.IPVersion)
+	if o.IPVersion != versionOf(o.CIDR) {
+		return nil, invalid(errInvalidInput, "cidr", "%s is not of ip_version %d", o.CIDR, o.IPVersion)
+	}
 	o.GatewayIP = o.CIDR.Addr().Next()
 	o.apply(in)
 	if _, ok := in["allocation_pools"]; !ok {
@@ -110,9 +114,19 @@ func createSubnet(m *change, h Header, in values) (*Subnet, error) {
 	return o, subnetRecords().insert(m.tx, o)
 }
 
+func versionOf(cidr netip.Prefix) int64 {
+	if cidr.Addr().Is4() {
+		return 4
+	}
+	return 6
+}
+
 // allHosts returns the hosts of a subnet but for its gateway.
 func allHosts(cidr netip.Prefix, gateway netip.Addr) []AddressRange {
-	first, last := cidr.Addr().Next(), lastAddr(cidr).Prev()
+	first, last := cidr.Addr().Next(), lastAddr(cidr)
+	if cidr.Addr().Is4() {
+		last = last.Prev()
+	}
 	if !isHost(cidr, gateway) {
 		return []AddressRange{{first, last}}
 	}

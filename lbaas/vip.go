@@ -8,7 +8,7 @@ import (
 // Ranges and defaults of a VIP's attributes beyond v1; times in seconds.
 const (
 	maxPersistenceTimeout, defaultPersistenceTimeout = 604800, 10800
-	minIdle, maxIdle, defaultIdle                    = 10, 604800, 7440
+	minIdle, maxIdle, defaultIdle, defaultIdleUDP    = 10, 604800, 7440, 120
 	minFlows, maxFlows, defaultFlows                 = 64, 4194304, 16384
 )
 
@@ -22,7 +22,7 @@ func vipResource() *typed[VIP] {
 				{name: "name", access: inBoth, kind: textKind(maxText), def: ""},
 				{name: "description", access: inBoth, kind: textKind(maxText), def: ""},
 				{name: "subnet_id", access: inPost | required, kind: uuidKind()},
-				{name: "address", access: inPost, kind: orNull(ipv4Kind(), netip.Addr{})},
+				{name: "address", access: inPost, kind: orNull(addressKind(), netip.Addr{})},
 				{name: "port_id"},
 				{name: "protocol_port", access: inPost | required, kind: intKind(1, 65535)},
 				{name: "protocol", access: inPost | required, kind: enumKind(protocols()...)},
@@ -32,7 +32,7 @@ func vipResource() *typed[VIP] {
 				{name: "admin_state_up", access: inBoth, kind: boolKind(), def: true},
 				{name: "persistence_timeout", access: inBoth, kind: intKind(0, maxPersistenceTimeout),
 					def: int64(defaultPersistenceTimeout)},
-				{name: "idle_timeout", access: inBoth, kind: intKind(minIdle, maxIdle), def: int64(defaultIdle)},
+				{name: "idle_timeout", access: inBoth, kind: intKind(minIdle, maxIdle)},
 				{name: "flow_limit", access: inBoth, kind: intKind(minFlows, maxFlows), def: int64(defaultFlows)},
 				{name: "snat_addresses", access: inBoth, kind: addressListKind(maxFixedIPs - 1)},
 				{name: "status"},
@@ -81,9 +81,12 @@ func (o *VIP) apply(in values) {
 
 func createVIP(m *change, h Header, in values) (*VIP, error) {
 	o := &VIP{Header: h, State: State{Status: StatusPendingCreate}}
-	o.apply(in)
 	take(in, "subnet_id", &o.SubnetID)
 	take(in, "protocol", &o.Protocol)
+	if o.IdleTimeout = defaultIdle; o.Protocol == ProtocolUDP {
+		o.IdleTimeout = defaultIdleUDP
+	}
+	o.apply(in)
 	take(in, "pool_id", &o.PoolID)
 	o.ProtocolPort = uint16(in["protocol_port"].(int64))
 	pool, err := m.freePool(o)
@@ -296,7 +299,7 @@ func destroyVIP(m *change, o *VIP) error {
 // sizesOf says what the VIP's tables will have to hold.
 func sizesOf(o *VIP) Sizes {
 	p := o.SessionPersistence
-	return Sizes{Flows: uint32(o.FlowLimit), Affinity: p != nil && p.Type == PersistenceSourceIP}
+	return Sizes{Flows: uint32(o.FlowLimit), Affinity: p != nil && p.Type == PersistenceSourceIP, IPv6: o.Address.Is6()}
 }
 
 // admit asks whether the node has room for the VIP's tables beside all others.

@@ -6,36 +6,54 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// defaultRoute is how netlink describes the destination of a default route.
-var everywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-
-// addresses returns the IPv4 addresses of the inside device.
-func addresses(ns *namespace, inside netlink.Link) ([]netlink.Addr, error) {
-	found, err := dump(func() ([]netlink.Addr, error) { return ns.routes.AddrList(inside, unix.AF_INET) })
+// addresses returns the addresses of a family that the inside device has.
+func addresses(ns *namespace, f family, inside netlink.Link) ([]netlink.Addr, error) {
+	found, err := dump(func() ([]netlink.Addr, error) { return ns.routes.AddrList(inside, f.number()) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %s: %w", inside.Attrs().Name, err)
 	}
 	return found, nil
 }
 
-// ensureAddress makes the VIP the inside device's only address. The guard must be
-// there: from here on the stack would answer for it.
+// wantedAddresses are those that the inside device shall have: the VIP and, for IPv6,
+// a link-local one, from which the kernel asks for neighbours that it looks after by
+// itself (neigh.go). A device that is down loses that one, so it is not wanted there.
+func wantedAddresses(b *Balancer) []netip.Prefix {
+	wanted := []netip.Prefix{b.VIP.Address}
+	if b.family() == ipv6 && b.VIP.AdminUp {
+		wanted = append(wanted, netip.PrefixFrom(linkLocal(b.VIP.MAC), 64))
+	}
+	return wanted
+}
+
+// linkLocal is the address that hosts make of their MAC (RFC 4291, appendix A).
+func linkLocal(mac net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{
+		0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5],
+	})
+}
+
+// ensureAddress makes the wanted addresses the inside device's only ones. The guard
+// must be there: from here on the stack would answer for the VIP.
 func (n *Node) ensureAddress(ctx context.Context, p *pool, b *Balancer, inside netlink.Link) error {
-	found, err := addresses(p.ns, inside)
+	found, err := addresses(p.ns, b.family(), inside)
 	if err != nil {
 		return err
 	}
-	present := false
+	wanted := wantedAddresses(b)
 	// The others go first: an address of a subnet that has one already is bound to it,
 	// and goes with it.
 	for _, a := range found {
-		if prefixOf(a.IPNet) == b.VIP.Address && a.Flags&unix.IFA_F_SECONDARY == 0 {
-			present = true
+		// Of an IPv6 address, the flag would say that it is a temporary one.
+		at := slices.Index(wanted, prefixOf(a.IPNet))
+		if at >= 0 && a.Flags&unix.IFA_F_SECONDARY == 0 {
+			wanted = slices.Delete(wanted, at, at+1)
 			continue
 		}
 		if err := n.step(ctx, "delete address"); err != nil {
@@ -46,23 +64,29 @@ func (n *Node) ensureAddress(ctx context.Context, p *pool, b *Balancer, inside n
 			return fmt.Errorf("delete address %s from %s: %w", a.IPNet, inside.Attrs().Name, err)
 		}
 	}
-	if present {
-		return nil
+	for _, address := range wanted {
+		if err := n.step(ctx, "add address"); err != nil {
+			return err
+		}
+		add := netlink.Addr{IPNet: ipNet(address)}
+		if b.family() == ipv6 {
+			// Looking for duplicates would keep the VIP from answering for a second
+			// or two, each time that its device comes up.
+			add.Flags = unix.IFA_F_NODAD
+		}
+		if err := p.ns.routes.AddrAdd(inside, &add); err != nil {
+			return fmt.Errorf("add address %s to %s: %w", address, inside.Attrs().Name, err)
+		}
+		p.announce = true
 	}
-	if err := n.step(ctx, "add address"); err != nil {
-		return err
-	}
-	if err := p.ns.routes.AddrAdd(inside, &netlink.Addr{IPNet: ipNet(b.VIP.Address)}); err != nil {
-		return fmt.Errorf("add address %s to %s: %w", b.VIP.Address, inside.Attrs().Name, err)
-	}
-	p.announce = true
 	return nil
 }
 
 // ensureRoutes makes the route to the subnet, which goes with the address and can be
 // flushed, and the default route. The device must be up.
 func (n *Node) ensureRoutes(ctx context.Context, p *pool, b *Balancer, inside netlink.Link) error {
-	found, err := routesOf(p.ns)
+	everywhere := b.family().everywhere()
+	found, err := routesOf(p.ns, b.family())
 	if err != nil {
 		return err
 	}
@@ -91,13 +115,18 @@ func (n *Node) ensureRoutes(ctx context.Context, p *pool, b *Balancer, inside ne
 	return nil
 }
 
-func routesOf(ns *namespace) ([]netlink.Route, error) {
+func routesOf(ns *namespace, f family) ([]netlink.Route, error) {
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
 	found, err := dump(func() ([]netlink.Route, error) {
-		return ns.routes.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_TABLE)
+		return ns.routes.RouteListFiltered(f.number(), filter, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	for i := range found {
+		if found[i].Dst == nil {
+			found[i].Dst = ipNet(f.everywhere())
+		}
 	}
 	return found, nil
 }
@@ -110,7 +139,7 @@ func wantedRoutes(b *Balancer, inside netlink.Link) []netlink.Route {
 	}}
 	if b.VIP.Gateway.IsValid() {
 		wanted = append(wanted, netlink.Route{
-			LinkIndex: device, Dst: ipNet(everywhere), Gw: b.VIP.Gateway.AsSlice(),
+			LinkIndex: device, Dst: ipNet(b.family().everywhere()), Gw: b.VIP.Gateway.AsSlice(),
 			Protocol: unix.RTPROT_STATIC, Table: unix.RT_TABLE_MAIN,
 		})
 	}
@@ -131,10 +160,10 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// prefixOf converts what netlink says; a nil network is a default route's.
+// prefixOf converts what netlink says.
 func prefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
-		return everywhere
+		return netip.Prefix{}
 	}
 	addr, ok := netip.AddrFromSlice(n.IP)
 	if !ok {

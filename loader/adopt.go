@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -70,7 +71,7 @@ func (n *Node) findPinned(p *pool) (*remains, error) {
 	if err := found.openMaps(p.pins); err != nil {
 		return found, err
 	}
-	if err := found.openPrograms(p.pins, n.objects.build); err != nil {
+	if err := found.openPrograms(p.pins, n.builds()); err != nil {
 		return found, err
 	}
 	if err := found.links.open(p.pins); err != nil {
@@ -91,6 +92,10 @@ func (n *Node) findPinned(p *pool) (*remains, error) {
 // more. It is no reason to end the connections that a running program has.
 func (n *Node) replaceLost(p *pool, found *remains) error {
 	there := found.own.Names()
+	f, known := n.familyOfMaps(&found.own)
+	if !known {
+		return nil // no flows, no pool
+	}
 	var fresh maps.PoolMaps
 	defer func() { fresh.Close() }()
 	for _, name := range maps.PoolMapNames() {
@@ -99,7 +104,7 @@ func (n *Node) replaceLost(p *pool, found *remains) error {
 		}
 		if fresh.Flows == nil {
 			var err error
-			if fresh, err = n.objects.makePoolMaps(DefaultFlowLimit); err != nil {
+			if fresh, err = n.objects[f].makePoolMaps(DefaultFlowLimit); err != nil {
 				return err
 			}
 		}
@@ -135,15 +140,16 @@ func (r *remains) openMaps(from *pins) error {
 	return nil
 }
 
-// openPrograms opens the programs of one build: this binary's if they are there.
-func (r *remains) openPrograms(from *pins, build string) error {
+// openPrograms opens the programs of one build: one of this binary's if they are
+// there.
+func (r *remains) openPrograms(from *pins, own []string) error {
 	builds, err := from.list(programPins)
 	if err != nil || len(builds) == 0 {
 		return err
 	}
 	chosen := builds[0]
 	for _, b := range builds {
-		if b == build {
+		if slices.Contains(own, b) {
 			chosen = b
 		}
 	}
@@ -275,7 +281,12 @@ func sameMap(a, b *ebpf.Map) (bool, error) {
 
 // takePinned makes the remains the pool's, and mends the pins.
 func (n *Node) takePinned(p *pool, found *remains) error {
-	view, err := maps.NewPool(n.objects.tc, found.own)
+	f, known := n.familyOfMaps(&found.own)
+	if !known {
+		return fmt.Errorf("%w: no table of flows", errHalfMade)
+	}
+	p.setFamily(f)
+	view, err := maps.NewPool(n.objects[f].tc, found.own)
 	if errors.Is(err, maps.ErrInvalid) {
 		return fmt.Errorf("%w: %w", errHalfMade, err)
 	}
@@ -319,7 +330,7 @@ func (n *Node) takeView(p *pool, view *maps.Pool, found *remains) error {
 	if err != nil {
 		return err
 	}
-	if err := n.budget.adopt(p.id, limitsOf(view, active)); err != nil {
+	if err := n.budget.adopt(p.id, p.family, limitsOf(view, active)); err != nil {
 		return err
 	}
 	p.build.Lock()
@@ -352,7 +363,7 @@ func (n *Node) recoverPrograms(p *pool, found *remains) (*programs, error) {
 	if found.rodata == nil {
 		return nil, nil
 	}
-	number, err := n.objects.readNumber(found.rodata)
+	number, err := n.objects[p.family].readNumber(found.rodata)
 	if err != nil {
 		return nil, err
 	}

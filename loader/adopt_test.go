@@ -128,7 +128,7 @@ func TestUpgrade(t *testing.T) {
 
 	// To the new daemon, what it finds is of another build.
 	root := filepath.Join(poolPins(w.opts.BPFFS, b.PoolID), programPins)
-	if err := os.Rename(filepath.Join(root, n.objects.build), filepath.Join(root, "0123456789ab")); err != nil {
+	if err := os.Rename(filepath.Join(root, n.objects[ipv4].build), filepath.Join(root, "0123456789ab")); err != nil {
 		t.Fatal(err)
 	}
 	n = w.open()

@@ -42,7 +42,7 @@ func (n *Node) apply(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.readopt(p); err != nil && !errors.Is(err, errHalfMade) {
 		return err
 	}
-	if p.complete && p.activeVIP() != b.VIP.ID {
+	if p.complete && (p.activeVIP() != b.VIP.ID || p.family != b.family()) {
 		// Another VIP is another balancer: its connections and counters start at nothing.
 		if err := n.remove(ctx, p); err != nil {
 			return err
@@ -50,6 +50,9 @@ func (n *Node) apply(ctx context.Context, p *pool, b *Balancer) error {
 	}
 	if err := n.charge(p, b); err != nil {
 		return err
+	}
+	if p.view == nil {
+		p.setFamily(b.family())
 	}
 	if err := n.ensureAll(ctx, p, b); err != nil {
 		return err
@@ -82,7 +85,7 @@ func (n *Node) charge(p *pool, b *Balancer) error {
 			draining++
 		}
 	}
-	return n.budget.charge(p.id, limitsFor(b, draining))
+	return n.budget.charge(p.id, b.family(), limitsFor(b, draining))
 }
 
 // ensureAll compares the pool with what is wanted and mends what differs. Every
@@ -94,7 +97,7 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureNamespace(ctx, p); err != nil {
 		return err
 	}
-	if err := p.ns.do(func() error { return n.setSysctls(ctx, namespaceSysctls(b.VIP.Port)) }); err != nil {
+	if err := p.ns.do(func() error { return n.setSysctls(ctx, namespaceSysctls(b.family(), b.VIP.Port)) }); err != nil {
 		return err
 	}
 	if err := n.ensureLoopback(ctx, p.ns); err != nil {
@@ -108,7 +111,10 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 		return err
 	}
 	inside := w.inside.Attrs().Name
-	if err := p.ns.do(func() error { return n.setSysctls(ctx, deviceSysctls(inside)) }); err != nil {
+	if err := p.ns.do(func() error { return n.setSysctls(ctx, deviceSysctls(b.family(), inside)) }); err != nil {
+		return err
+	}
+	if err := n.ensureShared(ctx, p.family); err != nil {
 		return err
 	}
 	if err := n.ensureTables(ctx, p, b); err != nil {
@@ -218,6 +224,12 @@ func (n *Node) orderAlarm(p *pool, w wiring) (string, error) {
 		return "a program that is not the balancer's is attached before it", nil
 	}
 	return "", nil
+}
+
+func (p *pool) setFamily(f family) {
+	p.data.Lock()
+	defer p.data.Unlock()
+	p.family = f
 }
 
 func (p *pool) activeVIP() string {

@@ -15,17 +15,18 @@ import (
 // when a pool is made, because a table that cannot be filled would be noticed only
 // under load, in the middle of some insert.
 type budget struct {
-	spec  *ebpf.CollectionSpec
+	specs [families]*ebpf.CollectionSpec
 	limit uint64
-	// node is what the shared maps take.
-	node uint64
+	// node is what the shared maps of a family take once they are there.
+	node [families]uint64
 
-	mu    sync.Mutex
-	pools map[string]uint64
+	mu     sync.Mutex
+	shared [families]bool
+	pools  map[string]uint64
 }
 
 // newBudget takes a quarter of the memory for a limit of 0.
-func newBudget(limit uint64, objects *objects) (*budget, error) {
+func newBudget(limit uint64, objects [families]objects) (*budget, error) {
 	if limit == 0 {
 		var info unix.Sysinfo_t
 		if err := unix.Sysinfo(&info); err != nil {
@@ -33,11 +34,22 @@ func newBudget(limit uint64, objects *objects) (*budget, error) {
 		}
 		limit = info.Totalram * uint64(info.Unit) / 4
 	}
-	shared, err := maps.NodeCost(objects.tc)
-	if err != nil {
-		return nil, err
+	g := &budget{limit: limit, pools: map[string]uint64{}}
+	for f := range families {
+		shared, err := maps.NodeCost(objects[f].tc)
+		if err != nil {
+			return nil, err
+		}
+		g.specs[f], g.node[f] = objects[f].tc, total(shared)
 	}
-	return &budget{spec: objects.tc, limit: limit, node: total(shared), pools: map[string]uint64{}}, nil
+	return g, nil
+}
+
+// addShared accounts for the shared maps of a family.
+func (g *budget) addShared(f family) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shared[f] = true
 }
 
 func total(tables []maps.TableCost) (bytes uint64) {
@@ -48,7 +60,12 @@ func total(tables []maps.TableCost) (bytes uint64) {
 }
 
 func (g *budget) used() uint64 {
-	bytes := g.node
+	var bytes uint64
+	for f, there := range g.shared {
+		if there {
+			bytes += g.node[f]
+		}
+	}
 	for _, b := range g.pools {
 		bytes += b
 	}
@@ -57,22 +74,22 @@ func (g *budget) used() uint64 {
 
 // charge accounts for a pool's maps in place of what it was charged before. More
 // than what is left is ErrOverBudget; what a pool has already is never refused.
-func (g *budget) charge(poolID string, limits maps.Limits) error {
-	return g.account(poolID, limits, true, true)
+func (g *budget) charge(poolID string, f family, limits maps.Limits) error {
+	return g.account(poolID, f, limits, true, true)
 }
 
 // adopt accounts for maps that are there, whatever the limit says.
-func (g *budget) adopt(poolID string, limits maps.Limits) error {
-	return g.account(poolID, limits, false, true)
+func (g *budget) adopt(poolID string, f family, limits maps.Limits) error {
+	return g.account(poolID, f, limits, false, true)
 }
 
 // admit is charge without accounting.
-func (g *budget) admit(poolID string, limits maps.Limits) error {
-	return g.account(poolID, limits, true, false)
+func (g *budget) admit(poolID string, f family, limits maps.Limits) error {
+	return g.account(poolID, f, limits, true, false)
 }
 
-func (g *budget) account(poolID string, limits maps.Limits, check, keep bool) error {
-	tables, err := maps.PoolCost(g.spec, limits)
+func (g *budget) account(poolID string, f family, limits maps.Limits, check, keep bool) error {
+	tables, err := maps.PoolCost(g.specs[f], limits)
 	if err != nil {
 		return err
 	}
@@ -81,6 +98,9 @@ func (g *budget) account(poolID string, limits maps.Limits, check, keep bool) er
 	defer g.mu.Unlock()
 	has := g.pools[poolID]
 	others := g.used() - has
+	if !g.shared[f] {
+		others += g.node[f] // they come with the pool
+	}
 	if check && needs > has && others+needs > g.limit {
 		left := uint64(0)
 		if g.limit > others {
@@ -161,9 +181,10 @@ func (n *Node) Budget() BudgetStatus {
 }
 
 // Admit returns ErrOverBudget if Apply would; it promises nothing. It looks at the
-// fields that decide about memory only: FlowLimit, Persistence and Members.
+// fields that decide about memory only: the VIP's Address for its family, FlowLimit,
+// Persistence and Members.
 func (n *Node) Admit(b Balancer) error {
-	if err := n.budget.admit(b.PoolID, limitsFor(&b, 0)); err != nil {
+	if err := n.budget.admit(b.PoolID, b.family(), limitsFor(&b, 0)); err != nil {
 		return fmt.Errorf("admit pool %s: %w", b.PoolID, err)
 	}
 	return nil

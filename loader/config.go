@@ -68,7 +68,7 @@ func (n *Node) describe(b *Balancer, p *pool) configuration {
 		Pool: b.PoolID, AdminUp: b.AdminUp, Method: b.Method.String(), Drain: b.DrainTimeout.String(),
 		VIP: vipConfig{
 			ID: b.VIP.ID, Port: b.VIP.PortID, AdminUp: b.VIP.AdminUp,
-			Listener: "tcp " + addrPort(b).String(), Subnet: b.VIP.Address.Masked().String(),
+			Listener: kernelProtocol(b.Protocol).String() + " " + addrPort(b).String(), Subnet: b.VIP.Address.Masked().String(),
 			MAC: b.VIP.MAC.String(), Bridge: b.VIP.Bridge, ConnectionLimit: b.VIP.ConnectionLimit,
 			Persistence: "none", IdleTimeout: b.idleTimeout().String(), FlowLimit: b.flowLimit(),
 		},

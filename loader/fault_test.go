@@ -179,7 +179,7 @@ func (w *world) wantAsApplied(n *Node, at *failAt, wanted *Balancer, pool string
 		return
 	}
 	w.wantNothingLeft()
-	if accounts, err := n.shared.Pools(); err != nil || len(accounts) > 0 {
+	if accounts, err := n.handshakes(ipv4).Pools(); err != nil || len(accounts) > 0 {
 		w.Errorf("accounts of handshakes of no pool: %v, %v", accounts, err)
 	}
 }

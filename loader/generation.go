@@ -105,7 +105,7 @@ func makeVIP(b *Balancer) maps.VIP {
 	vip := maps.VIP{
 		ID:               b.VIP.ID,
 		Address:          addrPort(b),
-		Protocol:         maps.TCP,
+		Protocol:         kernelProtocol(b.Protocol),
 		SNAT:             b.VIP.Address.Addr(),
 		Refuse:           !b.AdminUp,
 		Affinity:         b.VIP.Persistence == SourceIPPersistence,
@@ -126,6 +126,13 @@ func makeVIP(b *Balancer) maps.VIP {
 		vip.ConnectionLimit = uint32(min(b.VIP.ConnectionLimit, maps.NoLimit-1))
 	}
 	return vip
+}
+
+func kernelProtocol(p Protocol) maps.Protocol {
+	if p == UDP {
+		return maps.UDP
+	}
+	return maps.TCP
 }
 
 func kernelMethod(m Method) maps.Method {

@@ -22,10 +22,10 @@ import (
 //	table inet qlbaas {
 //		chain input {
 //			type filter hook input priority filter; policy accept;
-//			ip daddr VIP tcp dport LISTENER counter drop
-//			ip daddr VIP udp dport LISTENER counter drop
-//			ip daddr VIP tcp dport 1024-65023 counter drop
-//			ip daddr VIP udp dport 1024-65023 counter drop
+//			ip[6] daddr VIP tcp dport LISTENER counter drop
+//			ip[6] daddr VIP udp dport LISTENER counter drop
+//			ip[6] daddr VIP tcp dport 1024-65023 counter drop
+//			ip[6] daddr VIP udp dport 1024-65023 counter drop
 //		}
 //		chain forward {
 //			type filter hook forward priority filter; policy drop;
@@ -33,7 +33,8 @@ import (
 //	}
 //
 // The sockets of the namespace itself take their ports above that range, so their
-// answers pass. What the programs redirect crosses neither hook.
+// answers pass, and so does neighbour discovery. What the programs redirect crosses
+// neither hook.
 const guardTable = "qlbaas"
 
 // natPortMin and natPortMax bound the ports that members answer to.
@@ -76,13 +77,16 @@ func newGuard(vip netip.Addr, listener uint16) guard {
 
 // dropRule drops what is for the VIP and one of the ports.
 func dropRule(vip netip.Addr, proto byte, ports [2]uint16) []expr.Any {
-	const destination, addressAt, portAt = 1, 16, 2
-	ip := vip.As4()
+	const destination, portAt = 1, 2
+	protocol, addressAt, ip := byte(unix.NFPROTO_IPV4), uint32(16), vip.AsSlice()
+	if familyOf(vip) == ipv6 {
+		protocol, addressAt = unix.NFPROTO_IPV6, 24
+	}
 	rule := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: destination},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: []byte{unix.NFPROTO_IPV4}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: []byte{protocol}},
 		&expr.Payload{DestRegister: destination, Base: expr.PayloadBaseNetworkHeader, Offset: addressAt, Len: uint32(len(ip))},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: ip[:]},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: ip},
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: destination},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: destination, Data: []byte{proto}},
 		&expr.Payload{DestRegister: destination, Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -97,22 +98,62 @@ func (n *Node) openShared() error {
 	if err := n.sharedPins.settle(); err != nil {
 		return err
 	}
+	n.sharedMu.Lock()
+	defer n.sharedMu.Unlock()
+	if err := n.openHandshakes(ipv4, true); err != nil {
+		return err
+	}
+	return n.openHandshakes(ipv6, false)
+}
+
+// ensureShared makes a family's tables of handshakes when its first pool comes. They
+// stay for the next one.
+func (n *Node) ensureShared(ctx context.Context, f family) error {
+	n.sharedMu.Lock()
+	defer n.sharedMu.Unlock()
+	if n.handshakes(f) != nil {
+		return nil
+	}
+	if err := n.step(ctx, "make maps of "+f.String()+" handshakes"); err != nil {
+		return err
+	}
+	return n.openHandshakes(f, true)
+}
+
+// sharedPin is the pin of a family's table: half_open…, half_open6….
+func sharedPin(f family, name string) string {
+	if f == ipv6 {
+		name = strings.Replace(name, "half_open", "half_open6", 1)
+	}
+	return filepath.Join(mapPins, name)
+}
+
+// openHandshakes opens a family's tables, or makes them if it is told to. The lock on
+// the shared tables is held.
+func (n *Node) openHandshakes(f family, create bool) error {
 	var own maps.NodeMaps
-	err := n.findShared(&own)
+	err := n.findShared(f, create, &own)
+	if err == nil && len(own.Names()) == 0 {
+		return nil
+	}
+	var shared *maps.Node
 	if err == nil {
-		n.shared, err = maps.NewNode(own)
+		shared, err = maps.NewNode(own)
 	}
 	if err != nil {
 		own.Close()
-		return fmt.Errorf("open shared maps: %w", err)
+		return fmt.Errorf("open shared maps of %s: %w", f, err)
 	}
+	n.budget.addShared(f)
+	n.shared[f].Store(shared)
 	return nil
 }
 
-func (n *Node) findShared(own *maps.NodeMaps) error {
+// findShared leaves own empty if nothing is there and nothing is to be made.
+func (n *Node) findShared(f family, create bool, own *maps.NodeMaps) error {
 	var missing []string
 	for _, name := range maps.NodeMapNames() {
-		m, found, err := openPin[*ebpf.Map](n.sharedPins, filepath.Join(mapPins, name))
+		m, found, err := openPin[*ebpf.Map](n.sharedPins, sharedPin(f, name))
 		if err != nil {
 			return err
 		}
@@ -127,12 +168,15 @@ func (n *Node) findShared(own *maps.NodeMaps) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	others, err := n.sharedInUse()
+	others, err := n.sharedInUse(f)
 	if err != nil {
 		return err
 	}
 	if len(others) == 0 {
-		fresh, err := n.objects.makeNodeMaps()
+		if !create && len(own.Names()) == 0 {
+			return nil
+		}
+		fresh, err := n.objects[f].makeNodeMaps()
 		if err != nil {
 			return err
 		}
@@ -145,30 +189,31 @@ func (n *Node) findShared(own *maps.NodeMaps) error {
 		if err := own.Set(name, m); err != nil {
 			return err
 		}
-		if err := n.sharedPins.put(filepath.Join(mapPins, name), m); err != nil {
+		if err := n.sharedPins.put(sharedPin(f, name), m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// sharedInUse finds the node's maps by a pool's programs that use them: when pins
+// sharedInUse finds a family's node maps by a pool's programs that use them: when pins
 // were deleted while no daemon ran, new maps would part the old pools from new ones.
-func (n *Node) sharedInUse() (map[string]*ebpf.Map, error) {
+func (n *Node) sharedInUse(f family) (map[string]*ebpf.Map, error) {
 	ids, err := pinnedPools(n.opts.BPFFS)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		if shared, err := n.sharedBy(id); err != nil || shared != nil {
+		if shared, err := n.sharedBy(f, id); err != nil || shared != nil {
 			return shared, err
 		}
 	}
 	return nil, nil
 }
 
-// sharedBy returns the node's maps that a pool's program uses; nil if none runs.
-func (n *Node) sharedBy(id string) (map[string]*ebpf.Map, error) {
+// sharedBy returns the node's maps that a pool's program uses; nil if none runs, or
+// one of another family.
+func (n *Node) sharedBy(f family, id string) (map[string]*ebpf.Map, error) {
 	var found remains
 	defer found.close()
 	p := newPool(id, n.log, poolPins(n.opts.BPFFS, id))
@@ -176,7 +221,7 @@ func (n *Node) sharedBy(id string) (map[string]*ebpf.Map, error) {
 		defer ns.Close()
 		p.ns = ns
 	}
-	err := errors.Join(found.openPrograms(p.pins, n.objects.build), found.links.open(p.pins))
+	err := errors.Join(found.openPrograms(p.pins, n.builds()), found.links.open(p.pins))
 	if err != nil {
 		return nil, nil // the pool's own adoption will say what is wrong
 	}
@@ -190,6 +235,9 @@ func (n *Node) sharedBy(id string) (map[string]*ebpf.Map, error) {
 		return nil, err
 	}
 	defer closeMaps(used)
+	if !n.objects[f].sameKeys("half_open", used["half_open"]) {
+		return nil, nil
+	}
 	shared := map[string]*ebpf.Map{}
 	for _, name := range maps.NodeMapNames() {
 		if used[name] == nil {

@@ -33,6 +33,10 @@ func (n *Node) SetMemberUp(poolID, memberID string, up bool) error {
 	if err != nil {
 		return err
 	}
+	if !m.present {
+		p.aside.set(m.serial, !up)
+		return nil
+	}
 	if stored == verdict {
 		return nil
 	}
@@ -43,7 +47,8 @@ func (n *Node) SetMemberUp(poolID, memberID string, up bool) error {
 	return nil
 }
 
-// MemberUp reads a member's liveness as the data plane has it; known is false for a
+// MemberUp reads a member's liveness as the data plane has it, or will have it once
+// the member is admin-up again; known is false for a
 // pool or a member that is not on this node.
 func (n *Node) MemberUp(poolID, memberID string) (up, known bool) {
 	p := n.find(poolID)
@@ -55,6 +60,9 @@ func (n *Node) MemberUp(poolID, memberID string) (up, known bool) {
 	m := p.byID[memberID]
 	if p.view == nil || m == nil {
 		return false, false
+	}
+	if !m.present {
+		return !p.aside.get(m.serial), true
 	}
 	stored, err := p.view.Health(m.slot)
 	if err != nil {

@@ -39,7 +39,7 @@ func nextHops(b *Balancer) map[netip.Addr]bool {
 // none any more. Clients on the subnet come and go by themselves.
 func (n *Node) ensureNeighbours(ctx context.Context, p *pool, b *Balancer, inside netlink.Link) error {
 	device := inside.Attrs().Index
-	found, err := dump(func() ([]netlink.Neigh, error) { return p.ns.routes.NeighList(device, unix.AF_INET) })
+	found, err := dump(func() ([]netlink.Neigh, error) { return p.ns.routes.NeighList(device, b.family().number()) })
 	if err != nil {
 		return fmt.Errorf("list neighbours: %w", err)
 	}
@@ -65,7 +65,7 @@ func (n *Node) ensureNeighbours(ctx context.Context, p *pool, b *Balancer, insid
 			return err
 		}
 		err := p.ns.routes.NeighSet(&netlink.Neigh{
-			LinkIndex: device, Family: unix.AF_INET, IP: addr.AsSlice(),
+			LinkIndex: device, Family: b.family().number(), IP: addr.AsSlice(),
 			Flags: neighbourFlags, FlagsExt: neighbourExtFlags,
 		})
 		if err != nil {

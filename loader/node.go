@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
@@ -44,13 +45,16 @@ type Node struct {
 	opts    Options
 	log     *slog.Logger
 	hook    nodeHook
-	objects objects
+	objects [families]objects
 	budget  *budget
 	run     *dirLock
 	// routes configures the network namespace of the daemon.
 	routes *netlink.Handle
 
-	shared     *maps.Node
+	// shared are the tables of handshakes by family; those of IPv6 are there once a
+	// pool has needed them. sharedMu is held while they are made.
+	shared     [families]atomic.Pointer[maps.Node]
+	sharedMu   sync.Mutex
 	sharedPins *pins
 
 	// home guards the place of the pins, which can be unmounted.
@@ -137,7 +141,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.objects, err = readObjects(); err != nil {
 		return err
 	}
-	if n.budget, err = newBudget(n.opts.MemoryBudget, &n.objects); err != nil {
+	if n.budget, err = newBudget(n.opts.MemoryBudget, n.objects); err != nil {
 		return err
 	}
 	if err := n.checkLayouts(); err != nil {
@@ -156,7 +160,11 @@ func (n *Node) adoptAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	numbers, sound := map[uint32]bool{}, true
+	var numbers [families]map[uint32]bool
+	for f := range numbers {
+		numbers[f] = map[uint32]bool{}
+	}
+	sound := true
 	for _, id := range ids {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -171,14 +179,22 @@ func (n *Node) adoptAll(ctx context.Context) error {
 			p.note(err)
 			n.log.Error("a pool cannot be adopted", "pool", id, "err", err)
 		}
-		numbers[p.number] = true
+		numbers[p.family][p.number] = true
 		n.release(p)
 	}
 	if !sound { // whose number it may be is not known
 		return nil
 	}
-	return n.dropNumbers(numbers)
+	for f := range families {
+		if err := n.dropNumbers(f, numbers[f]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// handshakes are the family's tables that all pools share; nil before they are made.
+func (n *Node) handshakes(f family) *maps.Node { return n.shared[f].Load() }
 
 // Close lets go of everything and leaves the data plane running. It waits for
 // operations that are under way.
@@ -194,8 +210,10 @@ func (n *Node) Close() error {
 		n.release(p)
 	}
 	var errs []error
-	if n.shared != nil {
-		errs = append(errs, n.shared.Close())
+	for f := range families {
+		if shared := n.handshakes(f); shared != nil {
+			errs = append(errs, shared.Close())
+		}
 	}
 	if n.routes != nil {
 		n.routes.Close()

@@ -38,7 +38,7 @@ func TestDeployed(t *testing.T) {
 	if err != nil || s.outside.Attrs().MasterIndex != bridge.Attrs().Index {
 		t.Errorf("%s is not on the bridge, %v", s.outside.Attrs().Name, err)
 	}
-	if found, err := addresses(s.ns, s.inside); err != nil || len(found) != 1 || prefixOf(found[0].IPNet) != b.VIP.Address {
+	if found, err := addresses(s.ns, ipv4, s.inside); err != nil || len(found) != 1 || prefixOf(found[0].IPNet) != b.VIP.Address {
 		t.Errorf("addresses %v, %v", found, err)
 	}
 	hops, err := s.ns.routes.NeighList(s.inside.Attrs().Index, unix.AF_INET)
@@ -362,13 +362,13 @@ func TestInvalid(t *testing.T) {
 	w := &world{T: t}
 	for field, spoil := range map[string]func(*Balancer){
 		"PoolID":                 func(b *Balancer) { b.PoolID = "../../etc" },
-		"Protocol":               func(b *Balancer) { b.Protocol = UDP },
+		"Protocol":               func(b *Balancer) { b.Protocol = 2 },
 		"Method":                 func(b *Balancer) { b.Method = 9 },
 		"DrainTimeout":           func(b *Balancer) { b.DrainTimeout = -1 },
 		"VIP.ID":                 func(b *Balancer) { b.VIP.ID = strings.ToUpper(b.VIP.ID) + "A" },
 		"VIP.PortID":             func(b *Balancer) { b.VIP.PortID = "" },
 		"VIP.MAC":                func(b *Balancer) { b.VIP.MAC = net.HardwareAddr{1, 0, 0, 0, 0, 1} },
-		"VIP.Address":            func(b *Balancer) { b.VIP.Address = netip.MustParsePrefix("2001:db8::1/64") },
+		"VIP.Address":            func(b *Balancer) { b.VIP.Address = netip.MustParsePrefix("::ffff:10.0.0.1/120") },
 		"VIP.Gateway":            func(b *Balancer) { b.VIP.Gateway = netip.MustParseAddr("10.0.0.1") },
 		"VIP.Port":               func(b *Balancer) { b.VIP.Port = 0 },
 		"VIP.Bridge":             func(b *Balancer) { b.VIP.Bridge = "" },
@@ -379,6 +379,8 @@ func TestInvalid(t *testing.T) {
 		"Members":                func(b *Balancer) { b.Members = make([]Member, MaxMembers+1) },
 		"Members[0].ID":          func(b *Balancer) { b.Members[0].ID = "x" },
 		"Members[0].Address":     func(b *Balancer) { b.Members[0].Address = netip.MustParseAddrPort("127.0.0.1:80") },
+		"Members[0].Address:":    func(b *Balancer) { b.Members[0].Address = netip.AddrPortFrom(b.Members[0].Address.Addr(), 0) },
+		"Members[1].Address ":    func(b *Balancer) { b.Members[1].Address = netip.MustParseAddrPort("[2001:db8::9]:80") },
 		"Members[0].Weight":      func(b *Balancer) { b.Members[0].Weight = 257 },
 		"Members[1].ID":          func(b *Balancer) { b.Members[1].ID = b.Members[0].ID },
 		"Members[1].Address":     func(b *Balancer) { b.Members[1].Address = b.Members[0].Address },

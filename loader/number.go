@@ -10,8 +10,8 @@ import (
 // chooseNumber picks the number under which a pool keeps its handshakes in the
 // node's table. It is random, because handshakes of a pool that is gone may stay
 // in the table for a while, under a number that must not come back soon.
-func (n *Node) chooseNumber() (uint32, error) {
-	used, err := n.shared.Pools()
+func (n *Node) chooseNumber(f family) (uint32, error) {
+	used, err := n.handshakes(f).Pools()
 	if err != nil {
 		return 0, err
 	}
@@ -30,7 +30,8 @@ func (n *Node) chooseNumber() (uint32, error) {
 // ensureNumber makes the pool's account of handshakes. The programs, which keep the
 // number, are pinned before that: so it is never there without an owner.
 func (n *Node) ensureNumber(ctx context.Context, p *pool) error {
-	accounts, err := n.shared.Pools()
+	shared := n.handshakes(p.family)
+	accounts, err := shared.Pools()
 	if err != nil {
 		return err
 	}
@@ -40,12 +41,16 @@ func (n *Node) ensureNumber(ctx context.Context, p *pool) error {
 	if err := n.step(ctx, "add pool to the node's handshakes"); err != nil {
 		return err
 	}
-	return n.shared.AddPool(p.number)
+	return shared.AddPool(p.number)
 }
 
-// dropNumbers removes the accounts of pools that are not there.
-func (n *Node) dropNumbers(owned map[uint32]bool) error {
-	accounts, err := n.shared.Pools()
+// dropNumbers removes a family's accounts of pools that are not there.
+func (n *Node) dropNumbers(f family, owned map[uint32]bool) error {
+	shared := n.handshakes(f)
+	if shared == nil {
+		return nil
+	}
+	accounts, err := shared.Pools()
 	if err != nil {
 		return err
 	}
@@ -53,7 +58,7 @@ func (n *Node) dropNumbers(owned map[uint32]bool) error {
 		if owned[number] {
 			continue
 		}
-		if err := n.shared.RemovePool(number); err != nil {
+		if err := shared.RemovePool(number); err != nil {
 			return err
 		}
 	}

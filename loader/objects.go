@@ -27,7 +27,7 @@ const (
 	buildDigits    = 12
 )
 
-// objects are the compiled programs and maps that this binary carries.
+// objects are the compiled programs and maps of one family that this binary carries.
 type objects struct {
 	tc, xdp *ebpf.CollectionSpec
 	// build tells programs of this binary from those that another version has
@@ -35,12 +35,21 @@ type objects struct {
 	build string
 }
 
-func readObjects() (objects, error) {
-	tc, err := bpf.LoadLb4()
+func readObjects() (all [families]objects, err error) {
+	if all[ipv4], err = readPair(bpf.LoadLb4, bpf.LoadXdpLb4); err != nil {
+		return all, err
+	}
+	all[ipv6], err = readPair(bpf.LoadLb6, bpf.LoadXdpLb6)
+	return all, err
+}
+
+// readPair reads the objects of one family.
+func readPair(loadTC, loadXDP func() (*ebpf.CollectionSpec, error)) (objects, error) {
+	tc, err := loadTC()
 	if err != nil {
 		return objects{}, fmt.Errorf("read embedded programs: %w", err)
 	}
-	xdp, err := bpf.LoadXdpLb4()
+	xdp, err := loadXDP()
 	if err != nil {
 		return objects{}, fmt.Errorf("read embedded programs: %w", err)
 	}
@@ -73,7 +82,7 @@ func (o *objects) makePoolMaps(flowLimit uint32) (m maps.PoolMaps, err error) {
 	return m, nil
 }
 
-// makeNodeMaps makes the empty maps that all pools share.
+// makeNodeMaps makes the empty maps that all pools of the family share.
 func (o *objects) makeNodeMaps() (m maps.NodeMaps, err error) {
 	if err := o.tc.Copy().LoadAndAssign(&m, nil); err != nil {
 		return m, fmt.Errorf("make maps: %w", err)
@@ -105,31 +114,31 @@ func (ps *programs) named() map[string]**ebpf.Program {
 }
 
 // loadTC loads the programs of a pool on its maps, but for the XDP pair.
-func (n *Node) loadTC(number uint32, own maps.PoolMaps) (*programs, error) {
+func (n *Node) loadTC(f family, number uint32, own maps.PoolMaps) (*programs, error) {
 	var to struct {
 		TC        *ebpf.Program `ebpf:"tc_lb"`
 		Sweep     *ebpf.Program `ebpf:"sweep_ports"`
 		Constants *ebpf.Map     `ebpf:".rodata"`
 	}
-	if err := load(n.objects.tc, number, n.allMaps(own), &to); err != nil {
+	if err := load(n.objects[f].tc, number, n.allMaps(f, own), &to); err != nil {
 		return nil, err
 	}
-	return &programs{build: n.objects.build, tc: to.TC, sweep: to.Sweep, constants: to.Constants}, nil
+	return &programs{build: n.objects[f].build, tc: to.TC, sweep: to.Sweep, constants: to.Constants}, nil
 }
 
 // loadXDP loads the XDP pair of a pool on its maps.
-func (n *Node) loadXDP(number uint32, own maps.PoolMaps) (xdp, pass *ebpf.Program, _ error) {
+func (n *Node) loadXDP(f family, number uint32, own maps.PoolMaps) (xdp, pass *ebpf.Program, _ error) {
 	var to struct {
 		XDP  *ebpf.Program `ebpf:"xdp_lb"`
 		Pass *ebpf.Program `ebpf:"xdp_pass"`
 	}
-	err := load(n.objects.xdp, number, n.allMaps(own), &to)
+	err := load(n.objects[f].xdp, number, n.allMaps(f, own), &to)
 	return to.XDP, to.Pass, err
 }
 
 // allMaps are the pool's own maps and the node's, by name.
-func (n *Node) allMaps(own maps.PoolMaps) map[string]*ebpf.Map {
-	shared := n.shared.Maps()
+func (n *Node) allMaps(f family, own maps.PoolMaps) map[string]*ebpf.Map {
+	shared := n.handshakes(f).Maps()
 	all := shared.Names()
 	stdmaps.Copy(all, own.Names())
 	return all

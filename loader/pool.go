@@ -2,6 +2,7 @@ package loader
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,6 +28,8 @@ type pool struct {
 	complete bool
 	pins     *pins
 	attached attachments
+	// family is that of the maps, read with the data lock or the operation lock held.
+	family family
 	// number is the pool's in the node's table of handshakes, 0 before it has one.
 	number uint32
 	// announce is set by what makes the network forget where the VIP is.
@@ -57,6 +60,47 @@ type pool struct {
 	// active is the generation that was written last.
 	active maps.Generation
 	facts  facts
+
+	aside aside
+}
+
+// aside keeps the monitors' verdicts that programs are not told: of members that are
+// admin-down or drain. To programs such a member is down, whatever its monitor says,
+// so that they choose another one for its UDP flows; TCP flows do not ask. After a
+// restart those members count as up again, as new ones do.
+type aside struct {
+	sync.Mutex
+	down map[uint32]bool // by serial
+}
+
+func (a *aside) set(serial uint32, down bool) {
+	a.Lock()
+	defer a.Unlock()
+	if a.down == nil {
+		a.down = map[uint32]bool{}
+	}
+	if down {
+		a.down[serial] = true
+	} else {
+		delete(a.down, serial)
+	}
+}
+
+func (a *aside) get(serial uint32) (down bool) {
+	a.Lock()
+	defer a.Unlock()
+	return a.down[serial]
+}
+
+// keep forgets members that are gone.
+func (a *aside) keep(members []*member) {
+	a.Lock()
+	defer a.Unlock()
+	for serial := range a.down {
+		if !slices.ContainsFunc(members, func(m *member) bool { return m.serial == serial }) {
+			delete(a.down, serial)
+		}
+	}
 }
 
 // facts are the parts of PoolStatus that cannot be read from the maps.

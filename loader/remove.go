@@ -47,11 +47,11 @@ func (n *Node) remove(ctx context.Context, p *pool) error {
 	if err := n.removeDevices(ctx, p); err != nil {
 		return err
 	}
-	if p.number != 0 {
+	if shared := n.handshakes(p.family); p.number != 0 && shared != nil {
 		if err := n.step(ctx, "remove pool from the node's handshakes"); err != nil {
 			return err
 		}
-		if err := n.shared.RemovePool(p.number); err != nil {
+		if err := shared.RemovePool(p.number); err != nil {
 			return err
 		}
 	}

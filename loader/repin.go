@@ -44,9 +44,17 @@ func (n *Node) ensurePins(ctx context.Context, p *pool) error {
 // ensureSharedPins does the same for what all pools share.
 func (n *Node) ensureSharedPins(ctx context.Context) error {
 	wanted := map[string]any{}
-	own := n.shared.Maps()
-	for name, m := range own.Names() {
-		wanted[filepath.Join(mapPins, name)] = m
+	n.sharedMu.Lock() // who makes a family's tables pins them as well
+	defer n.sharedMu.Unlock()
+	for f := range families {
+		shared := n.handshakes(f)
+		if shared == nil {
+			continue
+		}
+		own := shared.Maps()
+		for name, m := range own.Names() {
+			wanted[sharedPin(f, name)] = m
+		}
 	}
 	return n.repair(ctx, n.sharedPins, wanted)
 }

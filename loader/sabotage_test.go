@@ -60,7 +60,7 @@ func sabotage() map[string]func(*site) error {
 			return s.ns.routes.AddrAdd(s.inside, &netlink.Addr{IPNet: ipNet(stray)})
 		},
 		"routes flushed": func(s *site) error {
-			all, err := routesOf(s.ns)
+			all, err := routesOf(s.ns, s.b.family())
 			for _, r := range all {
 				err = firstOf(err, s.ns.routes.RouteDel(&r))
 			}

@@ -89,9 +89,11 @@ func (n *Node) tables(p *pool) ([]TableUse, error) {
 	if err != nil {
 		return nil, err
 	}
-	ring, err := n.shared.Ring()
-	if err != nil {
-		return nil, err
+	var ring maps.Ring
+	if shared := n.handshakes(p.family); shared != nil {
+		if ring, err = shared.Ring(); err != nil {
+			return nil, err
+		}
 	}
 	tables := []TableUse{
 		{Name: "flows", Used: uint64(used), Size: uint64(p.active.VIP.FlowLimit)},

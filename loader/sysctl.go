@@ -26,7 +26,7 @@ const ownPorts = "65024\t65535"
 const ownPortMin = 65024
 
 // namespaceSysctls are the settings of a pool's namespace apart from its device.
-func namespaceSysctls(listener uint16) []sysctl {
+func namespaceSysctls(f family, listener uint16) []sysctl {
 	reserved := ""
 	if listener >= ownPortMin {
 		reserved = strconv.Itoa(int(listener))
@@ -34,11 +34,12 @@ func namespaceSysctls(listener uint16) []sysctl {
 	return append([]sysctl{
 		{path: "ipv4/ip_local_port_range", value: ownPorts},
 		{path: "ipv4/ip_local_reserved_ports", value: reserved},
-	}, deviceSysctls("all")...)
+	}, deviceSysctls(f, "all")...)
 }
 
-// deviceSysctls are the settings of one device, or of "all".
-func deviceSysctls(device string) []sysctl {
+// deviceSysctls are the settings of one device, or of "all". IPv4's are the same for
+// both families: a pool without IPv4 address has nothing that they could spoil.
+func deviceSysctls(f family, device string) []sysctl {
 	v4 := "ipv4/conf/" + device + "/"
 	settings := []sysctl{
 		// Answers may come from where no route leads; the program has its own checks.
@@ -51,17 +52,26 @@ func deviceSysctls(device string) []sysctl {
 		// Only this device's own address is answered for and announced.
 		{path: v4 + "arp_ignore", value: "1"},
 		{path: v4 + "arp_announce", value: "2"},
+	}
+	if f == ipv6 {
+		settings = append(settings, deviceSysctls6(device)...)
+	} else {
 		// The wanted state of the pool needs no IPv6, so nothing listens there.
-		{path: "ipv6/conf/" + device + "/disable_ipv6", value: "1", optional: true},
+		settings = append(settings,
+			sysctl{path: "ipv6/conf/" + device + "/disable_ipv6", value: "1", optional: true})
 	}
 	if device == "all" {
 		return settings
 	}
 	neigh := "ipv4/neigh/" + device + "/"
+	forwarding := v4 + "forwarding"
+	if f == ipv6 {
+		neigh, forwarding = "ipv6/neigh/"+device+"/", "ipv6/conf/"+device+"/forwarding"
+	}
 	return append(settings,
 		// bpf_fib_lookup answers only for devices that may forward. The stack would
 		// forward as well, so the guard drops whatever tries.
-		sysctl{path: v4 + "forwarding", value: "1"},
+		sysctl{path: forwarding, value: "1"},
 		// The kernel probes the members' addresses (neigh.go). These limits make it
 		// notice a member whose MAC changed without a word within some 20 s, and
 		// ask everybody before it gives up on the old MAC.
@@ -69,6 +79,28 @@ func deviceSysctls(device string) []sysctl {
 		sysctl{path: neigh + "delay_first_probe_time", value: "1"},
 		sysctl{path: neigh + "mcast_resolicit", value: "3"},
 	)
+}
+
+// deviceSysctls6 keep the network from configuring a device: its addresses and routes
+// are the loader's to choose.
+func deviceSysctls6(device string) []sysctl {
+	v6 := "ipv6/conf/" + device + "/"
+	settings := []sysctl{
+		{path: v6 + "disable_ipv6", value: "0"},
+		{path: v6 + "accept_ra", value: "0"},
+		{path: v6 + "autoconf", value: "0"},
+		{path: v6 + "accept_redirects", value: "0"},
+		{path: v6 + "accept_source_route", value: "-1"},
+	}
+	if device == "all" {
+		return settings
+	}
+	return append(settings,
+		// The link-local address is ours to add (wantedAddresses), so that it can be
+		// repaired as well.
+		sysctl{path: v6 + "addr_gen_mode", value: "1"},
+		// A VIP that is admin-down keeps its address as an IPv4 one does.
+		sysctl{path: v6 + "keep_addr_on_down", value: "1"})
 }
 
 // setSysctls writes what differs. It must run on a thread inside the namespace:

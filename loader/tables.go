@@ -29,7 +29,7 @@ func (n *Node) makeTables(ctx context.Context, p *pool, b *Balancer) error {
 	if err := p.pins.dropAll(); err != nil {
 		return err
 	}
-	own, err := n.objects.makePoolMaps(b.flowLimit())
+	own, err := n.objects[p.family].makePoolMaps(b.flowLimit())
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (n *Node) makeTables(ctx context.Context, p *pool, b *Balancer) error {
 			return err
 		}
 	}
-	view, err := maps.NewPool(n.objects.tc, own)
+	view, err := maps.NewPool(n.objects[p.family].tc, own)
 	if err != nil {
 		own.Close()
 		return err
@@ -90,18 +90,85 @@ func (n *Node) ensureGeneration(ctx context.Context, p *pool, b *Balancer) error
 	written := false
 	err = n.enableAffinity(ctx, p, b)
 	if err == nil {
+		err = n.restoreHealth(ctx, p, plan.all)
+	}
+	if err == nil {
 		written, err = n.writeGeneration(ctx, p, p.view, b, plan.all, stored)
 	}
 	if err != nil && !written {
 		err = errors.Join(err, n.dropSlots(p, slotsOf(plan.added)))
 	}
+	if err == nil {
+		err = n.withholdHealth(ctx, p, plan.all)
+	}
 	if err != nil {
 		return err
 	}
 	if ctx.Value(dryRun{}) == nil {
+		p.aside.keep(plan.all)
 		p.wanted = b
 	}
 	return n.disableAffinity(ctx, p, b)
+}
+
+// restoreHealth tells the programs again what monitors say of members that come back
+// from being admin-down; the generation that is about to be written counts on it. Of
+// members that go it remembers what they say now.
+func (n *Node) restoreHealth(ctx context.Context, p *pool, members []*member) error {
+	before := map[uint32]bool{}
+	for _, m := range p.members {
+		before[m.serial] = m.present
+	}
+	for _, m := range members {
+		was, known := before[m.serial]
+		if was && !m.present {
+			stored, err := p.view.Health(m.slot)
+			if err != nil {
+				return err
+			}
+			p.aside.set(m.serial, !stored.Up)
+		}
+		if !m.present || was || !known || p.aside.get(m.serial) {
+			continue
+		}
+		if err := n.step(ctx, "set health of members"); err != nil {
+			return err
+		}
+		if err := p.view.SetHealth(m.slot, maps.Health{Up: true, Serial: m.serial}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withholdHealth makes members that are not present down to programs, once these have
+// seen the generation without them; only then is there another member for their UDP
+// flows. A verdict that came while a member was coming back is told now.
+func (n *Node) withholdHealth(ctx context.Context, p *pool, members []*member) error {
+	for _, m := range members {
+		stored, err := p.view.Health(m.slot)
+		if err != nil {
+			return err
+		}
+		down := p.aside.get(m.serial)
+		if !stored.Up || m.present && !down {
+			if m.present {
+				p.aside.set(m.serial, false)
+			}
+			continue
+		}
+		if err := n.step(ctx, "set health of members"); err != nil {
+			return err
+		}
+		if err := p.view.SetHealth(m.slot, maps.Health{Serial: m.serial}); err != nil {
+			return err
+		}
+		if m.present {
+			p.aside.set(m.serial, false)
+			n.rebuildSoon(p)
+		}
+	}
+	return nil
 }
 
 // finishRetirement ends what a crash or an error has interrupted: a member whose

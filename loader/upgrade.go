@@ -28,7 +28,7 @@ func (n *Node) ensurePrograms(ctx context.Context, p *pool) error {
 		return err
 	}
 	whole := *have
-	whole.xdp, whole.pass, err = n.loadXDP(p.number, p.view.Maps())
+	whole.xdp, whole.pass, err = n.loadXDP(p.family, p.number, p.view.Maps())
 	if err != nil {
 		return err
 	}
@@ -45,11 +45,11 @@ func (n *Node) replacePrograms(ctx context.Context, p *pool) (err error) {
 		return err
 	}
 	if p.number == 0 {
-		if p.number, err = n.chooseNumber(); err != nil {
+		if p.number, err = n.chooseNumber(p.family); err != nil {
 			return err
 		}
 	}
-	fresh, err := n.loadTC(p.number, p.view.Maps())
+	fresh, err := n.loadTC(p.family, p.number, p.view.Maps())
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (p *pool) setPrograms(ps *programs) {
 // programsFit tells whether the programs are this build's and work on these maps.
 func (n *Node) programsFit(p *pool) (bool, error) {
 	have := p.loaded()
-	if have == nil || have.build != n.objects.build {
+	if have == nil || have.build != n.objects[p.family].build {
 		return false, nil
 	}
 	flows, err := mapID(p.view.Maps().Flows)

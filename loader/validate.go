@@ -25,7 +25,11 @@ func (b *Balancer) flowLimit() uint32 {
 }
 
 func (b *Balancer) idleTimeout() time.Duration {
-	if b.VIP.IdleTimeout == 0 {
+	switch {
+	case b.VIP.IdleTimeout != 0:
+	case b.Protocol == UDP:
+		return DefaultUDPTimeout
+	default:
 		return DefaultIdleTimeout
 	}
 	return b.VIP.IdleTimeout
@@ -44,7 +48,7 @@ func (b *Balancer) validate() error {
 	switch {
 	case !isUUID(b.PoolID):
 		return invalid("PoolID", b.PoolID)
-	case b.Protocol != TCP:
+	case b.Protocol > UDP:
 		return invalid("Protocol", b.Protocol)
 	case b.Method > SourceIP:
 		return invalid("Method", b.Method)
@@ -109,7 +113,7 @@ func (m *Member) invalid(vip netip.Addr) (field string, value any) {
 	switch {
 	case !isUUID(m.ID):
 		return "ID", m.ID
-	case !usableHost(m.Address.Addr()) || m.Address.Addr() == vip:
+	case !usableHost(m.Address.Addr()) || m.Address.Addr() == vip || familyOf(m.Address.Addr()) != familyOf(vip):
 		return "Address", m.Address
 	case m.Address.Port() == 0:
 		return "Address: port", m.Address.Port()
@@ -121,6 +125,11 @@ func (m *Member) invalid(vip netip.Addr) (field string, value any) {
 
 // usableHost refuses addresses that no host on a wire has.
 func usableHost(a netip.Addr) bool {
-	return a.Is4() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() &&
-		!a.IsLinkLocalUnicast() && a.As4()[0] != 0 && a.As4()[0] < 224
+	switch {
+	case !a.IsValid() || a.Is4In6() || a.Zone() != "":
+		return false
+	case a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast():
+		return false
+	}
+	return a.Is6() || a.As4()[0] != 0 && a.As4()[0] < 224
 }

@@ -44,7 +44,9 @@
 // # IPv6
 //
 // Only address words differ between the families. The shared structs are generic
-// over the address (wire.go), each compared with the generated struct by a test;
-// [Pool] and [Node] choose the family by the key size of the map they were given. A further family is one more type in
-// one constraint, and one more case in familyOf.
+// over the address (wire.go), each compared with the generated struct of either
+// family by a test; what has no address in it is the same struct for both, and goes
+// by its IPv4 name. [Pool] and [Node] know the family by the key size of the maps
+// they are given. So a machine with pools of both families has two Nodes: an address
+// of four bytes in a key of sixteen would cost every IPv4 handshake 24 bytes twice.
 package maps

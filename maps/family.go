@@ -41,6 +41,8 @@ func familyOf(flows *ebpf.Map) (family, error) {
 	switch flows.KeySize() {
 	case uint32(unsafe.Sizeof(flowKey[bpf.Lb4Addr]{})):
 		return words[bpf.Lb4Addr]{}, nil
+	case uint32(unsafe.Sizeof(flowKey[bpf.Lb6Addr]{})):
+		return words[bpf.Lb6Addr]{}, nil
 	}
 	return nil, invalid("flow keys of %d bytes", flows.KeySize())
 }
@@ -50,6 +52,8 @@ func nodeFamilyOf(handshakes *ebpf.Map) (family, error) {
 	switch handshakes.KeySize() {
 	case uint32(unsafe.Sizeof(halfOpenKey[bpf.Lb4Addr]{})):
 		return words[bpf.Lb4Addr]{}, nil
+	case uint32(unsafe.Sizeof(halfOpenKey[bpf.Lb6Addr]{})):
+		return words[bpf.Lb6Addr]{}, nil
 	}
 	return nil, invalid("handshake keys of %d bytes", handshakes.KeySize())
 }

@@ -82,8 +82,8 @@ func placeOf(name string) (place, bool) {
 }
 
 // NewPool views m through the layout of spec, which must be the spec that m was made
-// from (of the same family). It owns m on success. A pool whose maps were there
-// before needs Adopt before anything else. ErrInvalid if a map is absent.
+// from. It owns m on success. A pool whose maps were there before needs Adopt before
+// anything else. ErrInvalid if a map is absent, or if spec is another family's.
 func NewPool(spec *ebpf.CollectionSpec, m PoolMaps) (*Pool, error) {
 	if err := complete(&m); err != nil {
 		return nil, fmt.Errorf("view pool: %w", err)
@@ -91,6 +91,9 @@ func NewPool(spec *ebpf.CollectionSpec, m PoolMaps) (*Pool, error) {
 	words, err := familyOf(m.Flows)
 	if err != nil {
 		return nil, fmt.Errorf("view pool: %w", err)
+	}
+	if flows := spec.Maps["flows"]; flows == nil || flows.KeySize != m.Flows.KeySize() {
+		return nil, fmt.Errorf("view pool: %w", invalid("spec of another address family"))
 	}
 	p := &Pool{
 		own:       m,

@@ -42,6 +42,14 @@ var dropNames = [bpf.Lb4DropReasonDROP_MAX]string{
 	bpf.Lb4DropReasonDROP_TOO_BIG:        "too_big",
 	bpf.Lb4DropReasonDROP_DRAINED:        "drained",
 	bpf.Lb4DropReasonDROP_INTERNAL:       "internal",
+	bpf.Lb4DropReasonDROP_ICMP_TYPE:      "icmp_type",
+	bpf.Lb4DropReasonDROP_ICMP_INNER:     "icmp_inner",
+	bpf.Lb4DropReasonDROP_ICMP_MTU:       "icmp_mtu",
+	bpf.Lb4DropReasonDROP_ICMP_NOMAP:     "icmp_nomap",
+	bpf.Lb4DropReasonDROP_ICMP_CSUM:      "icmp_csum",
+	bpf.Lb4DropReasonDROP_ICMP_SEQ:       "icmp_seq",
+	bpf.Lb4DropReasonDROP_UDP_LEN:        "udp_len",
+	bpf.Lb4DropReasonDROP_V6EXT:          "v6_ext",
 }
 
 var verdictNames = [bpf.Lb4VerdictVERDICT_MAX]string{

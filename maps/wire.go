@@ -15,7 +15,7 @@ import (
 
 // address is the constraint of everything that is generic over the family; one type
 // per family.
-type address interface{ bpf.Lb4Addr }
+type address interface{ bpf.Lb4Addr | bpf.Lb6Addr }
 
 // The structs below are the shared structs with addresses in them, written once for
 // all families. TestLayout compares each with the generated struct of every family,
@@ -104,9 +104,17 @@ var (
 	_ = [unsafe.Sizeof(bpf.Lb4HalfOpen{})]byte([unsafe.Sizeof(halfOpen[bpf.Lb4Addr]{})]byte{})
 	_ = [unsafe.Sizeof(bpf.Lb4Vip{})]byte([unsafe.Sizeof(vip[bpf.Lb4Addr]{})]byte{})
 	_ = [unsafe.Sizeof(bpf.Lb4Member{})]byte([unsafe.Sizeof(member[bpf.Lb4Addr]{})]byte{})
+
+	_ = [unsafe.Sizeof(bpf.Lb6FlowKey{})]byte([unsafe.Sizeof(flowKey[bpf.Lb6Addr]{})]byte{})
+	_ = [unsafe.Sizeof(bpf.Lb6Flow{})]byte([unsafe.Sizeof(flow[bpf.Lb6Addr]{})]byte{})
+	_ = [unsafe.Sizeof(bpf.Lb6HalfOpenKey{})]byte([unsafe.Sizeof(halfOpenKey[bpf.Lb6Addr]{})]byte{})
+	_ = [unsafe.Sizeof(bpf.Lb6HalfOpen{})]byte([unsafe.Sizeof(halfOpen[bpf.Lb6Addr]{})]byte{})
+	_ = [unsafe.Sizeof(bpf.Lb6Vip{})]byte([unsafe.Sizeof(vip[bpf.Lb6Addr]{})]byte{})
+	_ = [unsafe.Sizeof(bpf.Lb6Member{})]byte([unsafe.Sizeof(member[bpf.Lb6Addr]{})]byte{})
 )
 
-// toAddr stores an address in network order. ErrInvalid if it is not of the family.
+// toAddr stores an address in network order. ErrInvalid if it is not of the family; an
+// IPv4 address in IPv6 form is of neither.
 func toAddr[A address](a netip.Addr) (out A, err error) {
 	switch to := any(&out).(type) {
 	case *bpf.Lb4Addr:
@@ -115,17 +123,32 @@ func toAddr[A address](a netip.Addr) (out A, err error) {
 		}
 		b := a.As4()
 		to.Word[0] = binary.NativeEndian.Uint32(b[:])
+	case *bpf.Lb6Addr:
+		if !a.Is6() || a.Is4In6() || a.Zone() != "" {
+			return out, invalid("address %s is not IPv6", a)
+		}
+		b := a.As16()
+		for i := range to.Word {
+			to.Word[i] = binary.NativeEndian.Uint32(b[4*i:])
+		}
 	}
 	return out, nil
 }
 
 func fromAddr[A address](a A) netip.Addr {
-	var b [4]byte
 	switch from := any(&a).(type) {
 	case *bpf.Lb4Addr:
+		var b [4]byte
 		binary.NativeEndian.PutUint32(b[:], from.Word[0])
+		return netip.AddrFrom4(b)
+	case *bpf.Lb6Addr:
+		var b [16]byte
+		for i, word := range from.Word {
+			binary.NativeEndian.PutUint32(b[4*i:], word)
+		}
+		return netip.AddrFrom16(b)
 	}
-	return netip.AddrFrom4(b)
+	return netip.Addr{} // no other type is an address
 }
 
 // toPort and fromPort change between host order and a __be16 in a Go uint16.

@@ -50,6 +50,12 @@ func TestLayout(t *testing.T) {
 		{halfOpen[bpf.Lb4Addr]{}, bpf.Lb4HalfOpen{}},
 		{vip[bpf.Lb4Addr]{}, bpf.Lb4Vip{}},
 		{member[bpf.Lb4Addr]{}, bpf.Lb4Member{}},
+		{flowKey[bpf.Lb6Addr]{}, bpf.Lb6FlowKey{}},
+		{flow[bpf.Lb6Addr]{}, bpf.Lb6Flow{}},
+		{halfOpenKey[bpf.Lb6Addr]{}, bpf.Lb6HalfOpenKey{}},
+		{halfOpen[bpf.Lb6Addr]{}, bpf.Lb6HalfOpen{}},
+		{vip[bpf.Lb6Addr]{}, bpf.Lb6Vip{}},
+		{member[bpf.Lb6Addr]{}, bpf.Lb6Member{}},
 	} {
 		a, b := reflect.TypeOf(pair[0]), reflect.TypeOf(pair[1])
 		sameLayout(t, b.Name(), a, b)

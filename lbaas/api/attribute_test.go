@@ -57,8 +57,8 @@ func TestPoolRefusals(t *testing.T) {
 		{name: "protocol missing", drop: "protocol", says: "protocol"},
 		{name: "lb_method missing", drop: "lb_method", says: "lb_method"},
 		{name: "subnet missing", drop: "subnet_id", says: "subnet_id"},
-		{name: "protocol UDP", change: object{"protocol": "UDP"}, says: "TCP, HTTP, HTTPS"},
-		{name: "protocol case", change: object{"protocol": "http"}, says: "TCP, HTTP, HTTPS"},
+		{name: "protocol unknown", change: object{"protocol": "SCTP"}, says: "TCP, HTTP, HTTPS, UDP"},
+		{name: "protocol case", change: object{"protocol": "http"}, says: "TCP, HTTP, HTTPS, UDP"},
 		{name: "protocol number", change: object{"protocol": 6}, says: "protocol"},
 		{name: "method", change: object{"lb_method": "RANDOM"}, says: "ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_IP"},
 		{name: "subnet not a uuid", change: object{"subnet_id": "../../etc"}, says: "subnet_id"},
@@ -136,14 +136,14 @@ func vipRefusals(https, taken, elsewhere string) []refusal {
 		{name: "port huge", change: object{"protocol_port": json.Number("1e400")}, code: 400, typ: "InvalidInput", says: "protocol_port"},
 		{name: "limit -2", change: object{"connection_limit": -2}, says: "connection_limit"},
 		{name: "protocol differs", change: object{"protocol": "TCP"}, code: 400, typ: "ProtocolMismatch", says: "HTTP"},
-		{name: "protocol UDP", change: object{"protocol": "UDP"}, says: "TCP, HTTP, HTTPS"},
+		{name: "protocol UDP", change: object{"protocol": "UDP"}, code: 400, typ: "ProtocolMismatch", says: "HTTP"},
 		{name: "pool of HTTPS", change: object{"pool_id": https}, code: 400, typ: "ProtocolMismatch"},
 		{name: "pool unknown", change: object{"pool_id": nowhere}, code: 404, typ: "PoolNotFound", says: nowhere},
 		{name: "pool has a vip", change: object{"pool_id": taken}, code: 409, typ: "VipExists", says: taken},
 		{name: "subnet unknown", change: object{"subnet_id": nowhere}, code: 404, typ: "SubnetNotFound", says: nowhere},
 		{name: "other project", change: object{"tenant_id": "other"}, code: 403, typ: "NotAuthorized", says: "other"},
-		{name: "address v6", change: object{"address": "fd00::1"}, says: "only IPv4 is supported"},
-		{name: "address mapped", change: object{"address": "::ffff:10.0.0.9"}, says: "only IPv4 is supported"},
+		{name: "address v6", change: object{"address": "fd00::1"}, code: 400, typ: "InvalidIpForSubnet", says: "fd00::1"},
+		{name: "address mapped", change: object{"address": "::ffff:10.0.0.9"}, says: "write 10.0.0.9"},
 		{name: "address short", change: object{"address": "10.0.9"}, says: "address"},
 		{name: "address octal", change: object{"address": "10.0.0.010"}, says: "address"},
 		{name: "address outside", change: object{"address": "10.1.0.9"}, code: 400, typ: "InvalidIpForSubnet", says: "10.1.0.9"},
@@ -207,8 +207,11 @@ func TestMemberRefusals(t *testing.T) {
 		"239.1.1.1", "255.255.255.255"} {
 		cases = append(cases, refusal{name: address, change: object{"address": address}, says: address})
 	}
-	for _, address := range []string{"::1", "fd00::9", "::ffff:10.0.0.10", "fe80::1%eth0"} {
-		cases = append(cases, refusal{name: address, change: object{"address": address}, says: "only IPv4"})
+	for address, says := range map[string]string{
+		"::1": "loopback", "::": "unspecified", "ff02::1": "multicast", "fe80::1": "link-local",
+		"fd00::9": "another address family", "::ffff:10.0.0.10": "write 10.0.0.10", "fe80::1%eth0": "zone",
+	} {
+		cases = append(cases, refusal{name: address, change: object{"address": address}, says: says})
 	}
 	for _, address := range []string{"", "10.0.0", "10.0.0.1/24", "host", "10.0.0.1 ", "0x0a.0.0.1", "10.0.0.256"} {
 		cases = append(cases, refusal{name: "not an address " + address, change: object{"address": address},
@@ -275,12 +278,20 @@ func TestNetworkRefusals(t *testing.T) {
 		{name: "network missing", drop: "network_id", says: "network_id"},
 		{name: "network unknown", change: object{"network_id": nowhere}, code: 404, typ: "NetworkNotFound"},
 		{name: "cidr host bits", change: object{"cidr": "10.9.0.1/24"}, says: "10.9.0.0/24 is recommended"},
-		{name: "cidr v6", change: object{"cidr": "fd00::/64"}, says: "only IPv4"},
+		{name: "cidr mapped", change: object{"cidr": "::ffff:10.9.0.0/120"}, says: "mapped"},
+		{name: "cidr v6 multicast", change: object{"cidr": "ff05::/64"}, says: "multicast"},
+		{name: "cidr v6 link-local", change: object{"cidr": "fe80::/64"}, says: "link-local"},
+		{name: "cidr 127", change: object{"cidr": "fd00::/127"}, says: "1 to 126"},
+		{name: "cidr v6 as v4", change: object{"cidr": "fd00::/64", "ip_version": 4}, code: 400, typ: "InvalidInput",
+			says: "ip_version"},
 		{name: "cidr 31", change: object{"cidr": "10.9.0.0/31"}, says: "1 to 30"},
 		{name: "cidr 0", change: object{"cidr": "0.0.0.0/0"}, says: "1 to 30"},
 		{name: "cidr multicast", change: object{"cidr": "224.0.0.0/24"}, says: "multicast"},
 		{name: "cidr text", change: object{"cidr": "10.9.0.0"}, says: "cidr"},
-		{name: "ip_version 6", change: object{"ip_version": 6}, says: "not one of 4"},
+		{name: "ip_version 6", change: object{"ip_version": 6}, code: 400, typ: "InvalidInput", says: "not of ip_version 6"},
+		{name: "ip_version 5", change: object{"ip_version": 5}, says: "not one of 4, 6"},
+		{name: "pool of two families", change: object{"allocation_pools": []any{object{"start": "10.9.0.9", "end": "fd00::9"}}},
+			says: "different address families"},
 		{name: "overlap", change: object{"cidr": "10.0.0.128/25"}, code: 400, typ: "InvalidInput", says: "overlaps"},
 		{name: "gateway outside", change: object{"gateway_ip": "10.8.0.1"}, code: 400, typ: "InvalidInput", says: "gateway_ip"},
 		{name: "gateway broadcast", change: object{"gateway_ip": "10.9.0.255"}, code: 400, typ: "InvalidInput", says: "gateway_ip"},

@@ -23,18 +23,21 @@ func (r *Reconciler) Admit(_ context.Context, poolID string, want lbaas.Sizes, o
 			flows += uint64(sizes.Flows)
 		}
 	}
-	return r.node.Admit(sample(poolID, uint32(min(flows, maxFlows)), want.Affinity))
+	return r.node.Admit(sample(poolID, uint32(min(flows, maxFlows)), want))
 }
 
 // sample is a balancer of which only the sizes are meant. Everything else is made
 // up (the addresses are those of documentation), for the node checks it whole.
-func sample(poolID string, flows uint32, affinity bool) loader.Balancer {
+func sample(poolID string, flows uint32, want lbaas.Sizes) loader.Balancer {
 	b := loader.Balancer{PoolID: poolID, AdminUp: true, VIP: loader.VIP{
 		ID: poolID, PortID: poolID, MAC: net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 0, 0}, AdminUp: true,
 		Address: netip.MustParsePrefix("192.0.2.1/24"), Port: 1, Bridge: "none",
 		ConnectionLimit: -1, FlowLimit: flows,
 	}}
-	if affinity {
+	if want.IPv6 {
+		b.VIP.Address = netip.MustParsePrefix("2001:db8::1/64")
+	}
+	if want.Affinity {
 		b.VIP.Persistence = loader.SourceIPPersistence
 	}
 	return b

@@ -36,6 +36,8 @@ func balancer(cfg lbaas.PoolConfig) (loader.Balancer, error) {
 	}
 	switch cfg.Pool.Protocol {
 	case lbaas.ProtocolTCP, lbaas.ProtocolHTTP, lbaas.ProtocolHTTPS:
+	case lbaas.ProtocolUDP:
+		b.Protocol = loader.UDP
 	default:
 		return none, unservable("protocol %s", cfg.Pool.Protocol)
 	}

@@ -31,4 +31,4 @@ func adminAttrs() []attr {
 	}
 }
 
-func protocols() []string { return []string{"TCP", "HTTP", "HTTPS"} }
+func protocols() []string { return []string{"TCP", "HTTP", "HTTPS", "UDP"} }
