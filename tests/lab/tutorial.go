@@ -13,7 +13,11 @@ type TutorialOptions struct {
 	// MembersPerHost puts several members' addresses on one host; 0 means 1. A
 	// thousand members on a few hosts cost little.
 	MembersPerHost int
-	// Subnet holds the VIP and the members; the zero Prefix means 172.16.100.0/24.
+	// IPv6 gives everybody addresses of that family in place of IPv4: 2001:db8:10::4
+	// for the client, 2001:db8:64::11 for the VIP, 2001:db8:64::9 … for members.
+	IPv6 bool
+	// Subnet holds the VIP and the members; the zero Prefix means 172.16.100.0/24, or
+	// 2001:db8:64::/64.
 	// It must contain that network. More than about 240 members need a larger one,
 	// such as 172.16.0.0/16.
 	Subnet netip.Prefix
@@ -40,6 +44,9 @@ type Tutorial struct {
 	// VIP is the address that is kept free for the balancer, ClientAddress the
 	// client's own.
 	VIP, ClientAddress netip.Addr
+	// outside is the router's address at the client, first the first member's.
+	outside netip.Prefix
+	first   netip.Addr
 }
 
 // Member is one endpoint.
@@ -70,15 +77,27 @@ func NewTutorial(l *Lab, o TutorialOptions) (*Tutorial, error) {
 	if o.MembersPerHost == 0 {
 		o.MembersPerHost = 1
 	}
-	if !o.Subnet.IsValid() {
-		o.Subnet = netip.MustParsePrefix("172.16.100.0/24")
-	}
 	t := &Tutorial{
-		Lab: l, Subnet: o.Subnet,
+		Lab:           l,
+		Subnet:        netip.MustParsePrefix("172.16.100.0/24"),
 		Gateway:       netip.MustParseAddr("172.16.100.1"),
 		VIP:           netip.MustParseAddr("172.16.100.11"),
 		ClientAddress: netip.MustParseAddr("10.10.10.4"),
+		outside:       netip.MustParsePrefix("10.10.10.1/24"),
+		first:         netip.MustParseAddr("172.16.100.9"),
 	}
+	if o.IPv6 {
+		t.Subnet = netip.MustParsePrefix("2001:db8:64::/64")
+		t.Gateway = netip.MustParseAddr("2001:db8:64::1")
+		t.VIP = netip.MustParseAddr("2001:db8:64::11")
+		t.ClientAddress = netip.MustParseAddr("2001:db8:10::4")
+		t.outside = netip.MustParsePrefix("2001:db8:10::1/64")
+		t.first = netip.MustParseAddr("2001:db8:64::9")
+	}
+	if !o.Subnet.IsValid() {
+		o.Subnet = t.Subnet
+	}
+	t.Subnet = o.Subnet
 	if o.Members < 1 || o.Members > maxMembers || o.MembersPerHost < 1 {
 		return nil, fmt.Errorf("build tutorial: %d members, %d on a host", o.Members, o.MembersPerHost)
 	}
@@ -108,10 +127,10 @@ func (t *Tutorial) buildHosts(TutorialOptions) (err error) {
 
 // buildRouting joins client and node by the router.
 func (t *Tutorial) buildRouting(o TutorialOptions) error {
-	outside := netip.MustParsePrefix("10.10.10.1/24")
+	client := netip.PrefixFrom(t.ClientAddress, t.outside.Bits())
 	err := t.Lab.Link(
-		End{Host: t.Client, Device: Uplink, Addresses: []netip.Prefix{netip.PrefixFrom(t.ClientAddress, 24)}, Offload: o.Client},
-		End{Host: t.Router, Device: "outside", Addresses: []netip.Prefix{outside}},
+		End{Host: t.Client, Device: Uplink, Addresses: []netip.Prefix{client}, Offload: o.Client},
+		End{Host: t.Router, Device: "outside", Addresses: []netip.Prefix{t.outside}},
 		o.MTU)
 	if err != nil {
 		return err
@@ -123,16 +142,20 @@ func (t *Tutorial) buildRouting(o TutorialOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := t.Router.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
+	forwarding := "net.ipv4.ip_forward"
+	if o.IPv6 {
+		forwarding = "net.ipv6.conf.all.forwarding"
+	}
+	if err := t.Router.Sysctl(forwarding, "1"); err != nil {
 		return err
 	}
-	return t.Client.AddRoute(netip.Prefix{}, outside.Addr())
+	return t.Client.AddRoute(netip.Prefix{}, t.outside.Addr())
 }
 
 // buildMembers plugs the members' hosts into the bridge and gives out addresses in
-// order from 172.16.100.9, leaving out the VIP's.
+// order from the first one's, leaving out the VIP's.
 func (t *Tutorial) buildMembers(o TutorialOptions) error {
-	address := netip.MustParseAddr("172.16.100.9")
+	address := t.first
 	var host *Host
 	for i := range o.Members {
 		if i%o.MembersPerHost == 0 {
