@@ -1,6 +1,7 @@
 package bpf_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func closing(w *world, clientFirst bool) {
 	first(c, "FIN once more", seg(packet.FIN|packet.ACK, *one-1, *two))
 	first(c, "RST on top", seg(packet.RST, *one, 0))
 	second(c, "RST on top", seg(packet.RST, *two, 0))
-	if state := w.entry(c.client, vip).State; state&maps.Closed == 0 {
+	if state := w.entry(c.client, c.vip()).State; state&maps.Closed == 0 {
 		w.Errorf("flow is %s", state)
 	}
 }
@@ -79,7 +80,7 @@ func halfClosed(w *world) {
 	c.sends("FIN", seg(packet.FIN|packet.ACK, c.cseq, c.mseq))
 	c.cseq++
 	for range 5 {
-		s := seg(packet.ACK, c.mseq, c.cseq).with(1460)
+		s := seg(packet.ACK, c.mseq, c.cseq).with(1440)
 		c.gets("data", s)
 		c.mseq = s.end()
 		c.sends("ACK", seg(packet.ACK, c.cseq, c.mseq))
@@ -151,7 +152,7 @@ func forgedRST(w *world) {
 		c.sends("RST nearby", seg(packet.RST, c.cseq+near, 0))
 		c.gets("RST nearby", seg(packet.RST, c.mseq+near, 0))
 	}
-	if state := w.entry(c.client, vip).State; state != 0 {
+	if state := w.entry(c.client, c.vip()).State; state != 0 {
 		w.Errorf("flow is %s", state)
 	}
 	c.works()
@@ -176,7 +177,7 @@ func preparedRST(w *world) {
 		in, _ = c.up(seg(packet.RST, c.cseq+off, 0))
 		w.mustForward("RST where the forged member is", in)
 	}
-	if state := w.entry(c.client, vip).State; state != 0 {
+	if state := w.entry(c.client, c.vip()).State; state != 0 {
 		w.Errorf("flow is %s", state)
 	}
 	c.works()
@@ -309,17 +310,17 @@ func refreshes(w *world) {
 func wrapping(w *world) {
 	c := w.open(client(1), 0, 1024)
 	for range 3000 {
-		s := seg(packet.ACK, c.cseq, c.mseq).with(1460)
+		s := seg(packet.ACK, c.cseq, c.mseq).with(1440)
 		in, _ := c.up(s)
 		w.only(in)
 		c.cseq = s.end()
-		s = seg(packet.ACK, c.mseq, c.cseq).with(1460)
+		s = seg(packet.ACK, c.mseq, c.cseq).with(1440)
 		in, _ = c.down(s)
 		w.only(in)
 		c.mseq = s.end()
 	}
 	up, down := c.both()
-	if up.Next != c.cseq || down.Next != c.mseq || up.Ack != c.mseq-1460 || down.Ack != c.cseq {
+	if up.Next != c.cseq || down.Next != c.mseq || up.Ack != c.mseq-1440 || down.Ack != c.cseq {
 		w.Errorf("client %#x, member %#x: %+v %+v", c.cseq, c.mseq, up, down)
 	}
 	// What comes twice, or late, moves nothing back.
@@ -333,8 +334,23 @@ func wrapping(w *world) {
 // age lets time pass for one connection.
 func (w *world) age(c conn, by time.Duration) {
 	w.Helper()
-	w.ageFlow(rawKey(c.client, c.vip()), by)
-	w.ageFlow(rawKey(c.member(), c.nat()), by)
+	w.ageEntry(maps.FlowKey{Source: c.client, Destination: c.vip(), Protocol: w.gen.VIP.Protocol}, by)
+	w.ageEntry(maps.FlowKey{Source: c.member(), Destination: c.nat(), Protocol: w.gen.VIP.Protocol}, by)
+}
+
+// ageEntry lets time pass for one direction, in either family.
+func (w *world) ageEntry(tuple maps.FlowKey, by time.Duration) {
+	w.Helper()
+	own := w.pool.Maps()
+	key := storedKey(tuple)
+	entry, err := own.Flows.LookupBytes(key)
+	w.must(err)
+	if entry == nil {
+		w.Fatalf("there is no flow %v", tuple)
+	}
+	seen := entry[seenOffset(key):]
+	binary.NativeEndian.PutUint32(seen, binary.NativeEndian.Uint32(seen)-uint32(by>>20))
+	w.must(own.Flows.Put(key, entry))
 }
 
 // ageFlow lets time pass for one direction.

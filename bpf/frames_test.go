@@ -1,6 +1,7 @@
 package bpf_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,9 +11,13 @@ import (
 
 // segment is a packet apart from where it comes from and goes to.
 type segment struct {
-	ip   packet.IPv4
+	ip   packet.IPv4 // what IPv6 has of it too is used for IPv6
+	ext  []packet.Extension
 	tcp  packet.TCP
+	udp  *packet.UDP // instead of tcp
 	data packet.Payload
+	// label is IPv6's flow label.
+	label uint32
 }
 
 // seg is a plain segment as any host sends it.
@@ -46,9 +51,35 @@ func (s segment) end() uint32 {
 
 // frame puts the segment on the way from one host to another.
 func (s segment) frame(toMAC, fromMAC net.HardwareAddr, from, to netip.AddrPort) []byte {
+	layers := append([]packet.Layer{packet.Ethernet{Dst: toMAC, Src: fromMAC}}, s.layers(from, to)...)
+	return packet.Frame(layers...)
+}
+
+// layers are the segment's, from IP on.
+func (s segment) layers(from, to netip.AddrPort) []packet.Layer {
+	var l4 packet.Layer
+	if s.udp != nil {
+		u := *s.udp
+		u.SrcPort, u.DstPort = from.Port(), to.Port()
+		l4 = u
+	} else {
+		s.tcp.SrcPort, s.tcp.DstPort = from.Port(), to.Port()
+		l4 = s.tcp
+	}
+	if from.Addr().Is6() {
+		ip := packet.IPv6{
+			Src: from.Addr(), Dst: to.Addr(), HopLimit: s.ip.TTL, TrafficClass: s.ip.TOS, FlowLabel: s.label,
+			Extensions: s.ext,
+		}
+		return []packet.Layer{ip, l4, s.data}
+	}
 	s.ip.Src, s.ip.Dst = from.Addr(), to.Addr()
-	s.tcp.SrcPort, s.tcp.DstPort = from.Port(), to.Port()
-	return packet.Frame(packet.Ethernet{Dst: toMAC, Src: fromMAC}, s.ip, s.tcp, s.data)
+	return []packet.Layer{s.ip, l4, s.data}
+}
+
+// datagram is a UDP packet with so many bytes of payload.
+func datagram(n int) segment {
+	return segment{ip: packet.IPv4{TTL: 64, DF: true, ID: 0x1234}, udp: &packet.UDP{}, data: packet.Repeat(n)}
 }
 
 // arrives is the segment as it comes in by the device.
@@ -112,6 +143,7 @@ func (w *world) syn(from netip.AddrPort, slot int, natPort uint16) conn {
 
 func (w *world) synWith(from netip.AddrPort, slot int, natPort uint16, s segment) conn {
 	w.Helper()
+	from = w.host(from)
 	c := conn{w: w, client: from, slot: slot, port: natPort, cseq: s.end(), mseq: memberISN}
 	in, out := c.up(s)
 	w.expect("SYN", in, forwards(out, opened(slot), toMember(slot, in)))
@@ -172,6 +204,7 @@ func (c *conn) works() {
 // quickSYN sends a SYN and returns the connection that came of it.
 func (w *world) quickSYN(from netip.AddrPort) conn {
 	w.Helper()
+	from = w.host(from)
 	got := w.send(seg(packet.SYN, clientISN, 0).arrives(from, w.gen.VIP.Address))
 	if got.action != forwarded {
 		w.Fatalf("SYN of %s was %s", from, got.action)
@@ -224,6 +257,15 @@ func addressesOf(frame []byte) (from, to netip.Addr) {
 	return netip.AddrFrom4([4]byte(ip[16:20])), netip.AddrFrom4([4]byte(ip[12:16]))
 }
 
+// transportOf is the offset of the transport header in a frame without IP options or
+// extension headers.
+func transportOf(frame []byte) int {
+	if frame[ethernetLength]>>4 == 6 {
+		return ethernetLength + ipv6Length
+	}
+	return ethernetLength + ipv4Length
+}
+
 // headersOf is the length of a packet's IP header, without options, and its transport
 // header, likewise.
 func headersOf(frame []byte) int {
@@ -241,3 +283,38 @@ func headersOf(frame []byte) int {
 
 // narrowClient is behind the narrow link.
 func narrowClient() netip.AddrPort { return netip.AddrPortFrom(narrow, 40000) }
+
+// headerLength is that of a bare packet's IP header.
+func headerLength(b []byte) int {
+	if b[0]>>4 == 6 {
+		return ipv6Length
+	}
+	return int(b[0]&15) * 4
+}
+
+func icmpOffset(frame []byte) int { return transportOf(frame) }
+
+// setLength makes the IP header say what the frame holds.
+func setLength(frame []byte) {
+	ip := frame[ethernetLength:]
+	if ip[0]>>4 == 6 {
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-ipv6Length))
+		return
+	}
+	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+	binary.BigEndian.PutUint16(ip[10:], 0)
+	binary.BigEndian.PutUint16(ip[10:], packet.Checksum(ip[:ipv4Length]))
+}
+
+// badSum is the same error with a wrong sum.
+func badSum(error packet.Layer) packet.Layer {
+	switch e := error.(type) {
+	case packet.ICMPv4:
+		e.Sum = packet.SumBad
+		return e
+	case packet.ICMPv6:
+		e.Sum = packet.SumBad
+		return e
+	}
+	return error
+}

@@ -205,7 +205,7 @@ func simultaneousOpen(w *world) {
 // entry is one direction's entry in the flow table.
 func (w *world) entry(from, to netip.AddrPort) maps.Flow {
 	w.Helper()
-	f, found := w.snapshot().flows[maps.FlowKey{Source: from, Destination: to, Protocol: maps.TCP}]
+	f, found := w.snapshot().flows[maps.FlowKey{Source: from, Destination: to, Protocol: w.gen.VIP.Protocol}]
 	if !found {
 		w.Fatalf("there is no flow from %s to %s", from, to)
 	}

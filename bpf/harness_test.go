@@ -265,14 +265,14 @@ func (w *world) chosen(out []byte) (slot int, natPort uint16) {
 	w.Helper()
 	slot, err := w.whose(out)
 	w.must(err)
-	return slot, binary.BigEndian.Uint16(out[34:])
+	return slot, binary.BigEndian.Uint16(out[transportOf(out):])
 }
 
 // whose member a frame goes to.
 func (w *world) whose(out []byte) (slot int, err error) {
+	to, _ := addressesOf(out)
 	for _, m := range w.gen.Members {
-		a := m.Address.Addr().As4()
-		if bytes.Equal(out[30:34], a[:]) && binary.BigEndian.Uint16(out[36:]) == m.Address.Port() {
+		if m.Address.Addr() == to && binary.BigEndian.Uint16(out[transportOf(out)+2:]) == m.Address.Port() {
 			return int(m.Slot), nil
 		}
 	}

@@ -67,19 +67,41 @@ func memberAddress(slot int) netip.AddrPort {
 
 // macOf is the address of the next hop on the way to a host.
 func macOf(host netip.Addr) net.HardwareAddr {
+	host = four(host)
 	if a := host.As4(); netip.MustParsePrefix("172.16.100.0/24").Contains(host) && host != gateway {
 		return net.HardwareAddr{0xfa, 0x16, 0x3e, 1, 0, a[3]}
 	}
 	return gatewayMAC
 }
 
+// six is a host's IPv6 address: its network's 24 bits in the prefix of 64, its number at
+// the end. four is the way back; either leaves its own family alone.
+func six(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		return a
+	}
+	b := a.As4()
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, b[0], b[1], 0, b[2], 15: b[3]})
+}
+
+func four(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return a
+	}
+	b := a.As16()
+	return netip.AddrFrom4([4]byte{b[4], b[5], b[7], b[15]})
+}
+
+func six80(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(six(a.Addr()), a.Port()) }
+
 func buildNetwork() error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}
-	const forwarding = "/proc/sys/net/ipv4/conf/all/forwarding"
-	if err := os.WriteFile(forwarding, []byte("1"), 0o644); err != nil {
-		return err
+	for _, family := range []string{"ipv4", "ipv6"} {
+		if err := os.WriteFile("/proc/sys/net/"+family+"/conf/all/forwarding", []byte("1"), 0o644); err != nil {
+			return err
+		}
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr, attrs.Index = inside, ownMAC, insideIndex
@@ -101,15 +123,22 @@ func buildNetwork() error {
 	if err != nil {
 		return err
 	}
-	if err := addressAndRoutes(dev); err != nil {
-		return err
+	for _, family := range []func(netip.Addr) netip.Addr{four, six} {
+		if err := addressAndRoutes(dev, family); err != nil {
+			return err
+		}
 	}
 	return runXDP(dev)
 }
 
-func addressAndRoutes(dev netlink.Link) error {
-	subnet := &net.IPNet{IP: vip.Addr().AsSlice(), Mask: net.CIDRMask(24, 32)}
-	if err := netlink.AddrAdd(dev, &netlink.Addr{IPNet: subnet}); err != nil {
+func addressAndRoutes(dev netlink.Link, family func(netip.Addr) netip.Addr) error {
+	bits := 24 // as far as the story's networks reach
+	if family(gateway).Is6() {
+		bits = 64
+	}
+	own := family(vip.Addr())
+	subnet := &net.IPNet{IP: own.AsSlice(), Mask: net.CIDRMask(bits, own.BitLen())}
+	if err := netlink.AddrAdd(dev, &netlink.Addr{IPNet: subnet, Flags: unix.IFA_F_NODAD}); err != nil {
 		return fmt.Errorf("add address: %w", err)
 	}
 	hosts := []netip.Addr{gateway, neighbor}
@@ -119,7 +148,7 @@ func addressAndRoutes(dev netlink.Link) error {
 	for _, host := range hosts {
 		n := &netlink.Neigh{
 			LinkIndex:    dev.Attrs().Index,
-			IP:           host.AsSlice(),
+			IP:           family(host).AsSlice(),
 			HardwareAddr: macOf(host),
 			State:        netlink.NUD_PERMANENT,
 		}
@@ -128,11 +157,12 @@ func addressAndRoutes(dev netlink.Link) error {
 		}
 	}
 	around := func(host netip.Addr) *net.IPNet {
-		return &net.IPNet{IP: netip.PrefixFrom(host, 24).Masked().Addr().AsSlice(), Mask: net.CIDRMask(24, 32)}
+		host = netip.PrefixFrom(family(host), bits).Masked().Addr()
+		return &net.IPNet{IP: host.AsSlice(), Mask: net.CIDRMask(bits, host.BitLen())}
 	}
 	for _, r := range []netlink.Route{
-		{Gw: gateway.AsSlice()},
-		{Gw: gateway.AsSlice(), Dst: around(narrow), MTU: narrowMTU, MTULock: true},
+		{Gw: family(gateway).AsSlice(), Dst: &net.IPNet{IP: make(net.IP, len(own.AsSlice())), Mask: net.CIDRMask(0, own.BitLen())}},
+		{Gw: family(gateway).AsSlice(), Dst: around(narrow), MTU: narrowMTU, MTULock: true},
 		{Type: unix.RTN_UNREACHABLE, Dst: around(nowhere)},
 	} {
 		if err := netlink.RouteAdd(&r); err != nil {

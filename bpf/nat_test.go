@@ -204,7 +204,7 @@ func everyChecksum(w *world) {
 		s := seg(packet.ACK, 0x55550000+uint32(n), c.mseq)
 		s.ip.ID = uint16(n)
 		in, out := c.up(s)
-		values[binary.BigEndian.Uint16(in[50:])] = true
+		values[binary.BigEndian.Uint16(in[transportOf(in)+16:])] = true
 		if got := w.only(in); !bytes.Equal(got, out) {
 			w.Fatalf("sequence number %#x:\n%s", s.tcp.Seq, packet.Diff(got, out))
 		}

@@ -350,8 +350,8 @@ func (w *world) imposeConns(m *leastModel) {
 // refused sends a client's segment and expects a RST for it, as a closed port's.
 func (w *world) refused(what string, s segment, reason string) {
 	w.Helper()
-	in := s.arrives(client(1), vip)
-	w.expect(what, in, answers(reason, s.reset(client(1))))
+	from, to := w.host(client(1)), w.host(vip)
+	w.expect(what, s.arrives(from, to), answers(reason, s.resetBy(to, from)))
 }
 
 // reset is the RST that answers the segment of a client.

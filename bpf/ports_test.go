@@ -39,6 +39,7 @@ func TestPorts(t *testing.T) {
 		w.run("only the listener's is left", oneMember(listenersIsLeft))
 		w.run("the cursor wraps", oneMember(cursorWraps))
 		w.run("a taken port whose bit is lost", oneMember(lostBit))
+		w.run("a member without ports is passed over", otherMember)
 		w.run("ports of different members", func(w *world) {
 			// The same port at two members leads each answer to its own client.
 			a, b := w.open(client(1), 0, firstPort), w.open(client(2), 1, firstPort)
@@ -197,6 +198,44 @@ func allTaken(w *world) {
 	c.works()
 	in := seg(packet.SYN, clientISN, 0).arrives(client(2), vip)
 	w.expect("SYN", in, answers("nat_full", seg(packet.SYN, clientISN, 0).reset(client(2))))
+	c.works()
+}
+
+// otherMember: a client that cannot have the member whose turn it is, or to whom its
+// address falls, gets another one.
+func otherMember(w *world) {
+	w.plant(0, firstPort, lastPort)
+	for n, slot := range []int{1, 2, 1, 2} { // the turns of slot 0 are spent
+		c := w.quick(client(20 + n))
+		if c.slot != slot {
+			w.Errorf("connection %d to slot %d, want %d", n, c.slot, slot)
+		}
+		c.works()
+	}
+	w.bySource(7)
+	moved := 0
+	for n := range 60 {
+		from := client(100 + n)
+		table := w.gen.Schedule
+		own := int(table[sourceHash(7, from.Addr())%uint32(len(table))])
+		c := w.quick(from)
+		if own != 0 && c.slot != own || c.slot == 0 {
+			w.Errorf("%s to slot %d, its own is %d", from, c.slot, own)
+		}
+		if own == 0 {
+			moved++
+		}
+	}
+	if moved == 0 {
+		w.Error("nobody fell to slot 0")
+	}
+	// Where nobody else is, the client hears so.
+	w.configure(func(g *maps.Generation) { leastConnections(g, 3); g.Weights = []uint32{1, 0, 0} })
+	for range 3 {
+		w.refused("SYN", seg(packet.SYN, clientISN, 0), "nat_full")
+	}
+	w.free(0, 4000)
+	c := w.open(client(9), 0, 4000)
 	c.works()
 }
 

@@ -119,6 +119,9 @@ func toClient(slot int, frame []byte) delta { return account(slot, "out", frame)
 
 func account(slot int, way string, frame []byte) delta {
 	length := int64(frame[16])<<8 | int64(frame[17]) // as the IP header says
+	if frame[ethernetLength]>>4 == 6 {
+		length = ipv6Length + (int64(frame[18])<<8 | int64(frame[19]))
+	}
 	return delta{memberName(slot, "packets_"+way): 1, memberName(slot, "bytes_"+way): length}
 }
 

@@ -34,6 +34,7 @@ type world struct {
 	number         uint32
 	gen            maps.Generation // as written last
 	orphans        int             // ports that the test has made nobody's
+	ipv6           bool
 }
 
 // options of a world; the zero value is a pool of three members, alone on its node.
@@ -42,6 +43,7 @@ type options struct {
 	slots     int        // members that there is room for; 0 = 3
 	node      *maps.Node // shared with another world
 	number    uint32     // the pool's number on the node
+	ipv6      bool       // all addresses are what six makes of them
 }
 
 // onBothHooks runs the test once on each hook, in a world of its own.
@@ -62,7 +64,7 @@ func (w *world) run(name string, test func(w *world)) {
 		own := *w
 		own.TB = t
 		own.reset()
-		own.configure(func(g *maps.Generation) { *g = firstGeneration(3, own.gen.VIP.FlowLimit) })
+		own.configure(func(g *maps.Generation) { *g = own.first(3, own.gen.VIP.FlowLimit) })
 		test(&own)
 		own.checkInvariants()
 	})
@@ -82,8 +84,12 @@ func newWorld(t testing.TB, h hook, o options) *world {
 	if o.slots == 0 {
 		o.slots = 3
 	}
-	w := &world{TB: t, hook: h, number: o.number, node: o.node}
-	spec, err := bpf.LoadLb4()
+	w := &world{TB: t, hook: h, number: o.number, node: o.node, ipv6: o.ipv6}
+	load := bpf.LoadLb4
+	if o.ipv6 {
+		load = bpf.LoadLb6
+	}
+	spec, err := load()
 	w.must(err)
 	w.must(spec.Variables[bpf.Lb4VarPoolNumber].Set(o.number))
 	spec.Maps["flows"].MaxEntries = maps.FlowEntries(o.flowLimit)
@@ -104,7 +110,7 @@ func newWorld(t testing.TB, h hook, o options) *world {
 	if h == xdpHook {
 		w.loadXDP()
 	}
-	w.configure(func(g *maps.Generation) { *g = firstGeneration(min(o.slots, 3), o.flowLimit) })
+	w.configure(func(g *maps.Generation) { *g = w.first(min(o.slots, 3), o.flowLimit) })
 	return w
 }
 
@@ -130,7 +136,11 @@ func newNode(t testing.TB, spec *ebpf.CollectionSpec) *maps.Node {
 }
 
 func (w *world) loadXDP() {
-	spec, err := bpf.LoadXdpLb4()
+	load := bpf.LoadXdpLb4
+	if w.ipv6 {
+		load = bpf.LoadXdpLb6
+	}
+	spec, err := load()
 	w.must(err)
 	w.must(spec.Variables["pool_number"].Set(w.number))
 	w.must(spec.Variables["device_mac"].Set([6]byte(ownMAC)))
@@ -200,6 +210,24 @@ func firstGeneration(members int, flowLimit uint32) maps.Generation {
 	return g
 }
 
+// first is firstGeneration in the world's family.
+func (w *world) first(members int, flowLimit uint32) maps.Generation {
+	g := firstGeneration(members, flowLimit)
+	g.VIP.Address, g.VIP.SNAT = w.host(g.VIP.Address), w.host(g.VIP.Address).Addr()
+	for i := range g.Members {
+		g.Members[i].Address = w.host(g.Members[i].Address)
+	}
+	return g
+}
+
+// host is a host's address in the world's family.
+func (w *world) host(a netip.AddrPort) netip.AddrPort {
+	if w.ipv6 {
+		return six80(a)
+	}
+	return a
+}
+
 func member(slot int) maps.Member {
 	return maps.Member{
 		Slot:    uint16(slot),
@@ -254,8 +282,8 @@ func (w *world) inner(format string, args ...any) *ebpf.Map {
 func (w *world) reset() {
 	w.Helper()
 	own, shared := w.pool.Maps(), w.node.Maps()
-	for key := range w.rawFlows() {
-		w.must(own.Flows.Delete(key))
+	for key := range w.snapshot().flows {
+		w.must(own.Flows.Delete(storedKey(key)))
 	}
 	w.must(w.node.RemovePool(w.number))
 	w.must(w.node.AddPool(w.number))
@@ -282,6 +310,17 @@ func (w *world) reset() {
 }
 
 // Raw access, for tests that write what only programs write.
+
+// storedKey is a tuple as the tables of either family keep it.
+func storedKey(k maps.FlowKey) []byte {
+	b := append(k.Source.Addr().AsSlice(), k.Destination.Addr().AsSlice()...)
+	b = binary.BigEndian.AppendUint16(b, k.Source.Port())
+	b = binary.BigEndian.AppendUint16(b, k.Destination.Port())
+	return binary.NativeEndian.AppendUint32(b, uint32(k.Protocol))
+}
+
+// seenOffset is where an entry of that size keeps the tick of its last packet.
+func seenOffset(key []byte) int { return len(key) + 4 }
 
 func (w *world) rawFlows() map[bpf.Lb4FlowKey]bpf.Lb4Flow {
 	own := w.pool.Maps()

@@ -27,14 +27,14 @@ static __always_inline bool answer_allowed(const struct pkt *pkt)
 	return __sync_fetch_and_add(&ps->answers, 1) < ANSWERS_PER_SEC;
 }
 
-/* Answers a packet that ends here. One with IP options or extension
- * headers gets no answer. */
+/* Answers a packet that ends here. One with IP options or extension headers gets no
+ * answer, nor does ICMP: an error about an error could go on for ever (RFC 1122, 3.2.2). */
 __noinline int answer(ctx_t *ctx, struct pkt *pkt)
 {
 	__u8 macs[2 * ETH_ALEN];
 	int rc;
 
-	if (!pkt || pkt->l4 != L3_OFF + IP_HLEN)
+	if (!pkt || pkt->l4 != L3_OFF + IP_HLEN || pkt->key.proto == PROTO_ICMP)
 		return hook_drop();
 	if (pkt->answer_limited && !answer_allowed(pkt))
 		return hook_drop();

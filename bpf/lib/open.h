@@ -277,6 +277,7 @@ static __always_inline int connection_open(ctx_t *ctx, struct pkt *pkt, struct v
 		rc = open_toward(ctx, pkt, vip, slot);
 		if (rc != -DROP_NAT_FULL)
 			return rc;
+		pkt->avoid = slot + 1;
 	}
 	refuse(pkt);
 	return rc;

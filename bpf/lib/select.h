@@ -41,7 +41,7 @@ struct schedule_search {
 	__u32 place;
 	__u32 slot;
 	__u32 by_turn;
-	__u32 pad;
+	__u32 avoid;
 };
 
 /* The schedule holds only members that were up when it was built; for the moment
@@ -58,7 +58,7 @@ static long schedule_step(__u32 step __attribute__((unused)), struct schedule_se
 	else
 		search->place = (search->place + 1) % len;
 	slot = schedule_at(search->vip, search->place);
-	if (slot == NO_SLOT || !slot_up(slot))
+	if (slot == NO_SLOT || slot + 1 == search->avoid || !slot_up(slot))
 		return 0;
 	search->slot = slot;
 	return 1;
@@ -71,6 +71,7 @@ static __noinline __u32 choose_scheduled(struct vip *vip, struct pool_state *ps,
 		.ps = ps,
 		.slot = NO_SLOT,
 		.by_turn = vip->method == METHOD_ROUND_ROBIN,
+		.avoid = pkt->avoid,
 	};
 	__u32 tries = vip->schedule_len;
 

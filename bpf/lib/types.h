@@ -203,13 +203,13 @@ struct retired {
 
 /* What one pool holds; only programs write it. */
 struct pool_state {
-	__u64 turn;	  /* ROUND_ROBIN: turns taken */
-	__u32 last_slot;  /* LEAST_CONNECTIONS: last choice + 1, where a tie starts */
-	__u32 active;	  /* established flows, not closed */
-	__u32 flows;	  /* flows in the table, closed ones too */
-	__u32 sweep_slot; /* whose ports the expiry under pressure looks at next */
-	__u32 looked;	  /* tick of the last look under pressure */
-	__u32 fruitless;  /* that look found nothing, and nothing has closed since */
+	__u64 turn;	     /* ROUND_ROBIN: turns taken */
+	__u32 last_slot;     /* LEAST_CONNECTIONS: last choice + 1, where a tie starts */
+	__u32 active;	     /* established flows, not closed */
+	__u32 flows;	     /* flows in the table, closed ones too */
+	__u32 sweep_slot;    /* whose ports the expiry under pressure looks at next */
+	__u32 looked;	     /* tick of the last look under pressure */
+	__u32 fruitless;     /* that look found nothing, and nothing has closed since */
 	__u32 answer_second; /* when `answers` were given */
 	__u32 answers;
 };
