@@ -112,17 +112,27 @@ func NewTutorial(l *Lab, o TutorialOptions) (*Tutorial, error) {
 	return t, nil
 }
 
-func (t *Tutorial) buildHosts(TutorialOptions) (err error) {
-	if t.Client, err = t.Lab.Host("client"); err != nil {
+func (t *Tutorial) buildHosts(o TutorialOptions) (err error) {
+	if t.Client, err = t.host("client", o); err != nil {
 		return err
 	}
-	if t.Router, err = t.Lab.Host("router"); err != nil {
+	if t.Router, err = t.host("router", o); err != nil {
 		return err
 	}
 	if t.Node, err = t.Lab.Host("node"); err != nil {
 		return err
 	}
 	return t.Node.Bridge(BridgeName)
+}
+
+// host adds a host. Where IPv6 is spoken it needs link-local addresses, from which the
+// kernel asks for neighbours on behalf of packets that it forwards.
+func (t *Tutorial) host(name string, o TutorialOptions) (*Host, error) {
+	h, err := t.Lab.Host(name)
+	if err != nil || !o.IPv6 {
+		return h, err
+	}
+	return h, h.Sysctl("net.ipv6.conf.default.addr_gen_mode", "0")
 }
 
 // buildRouting joins client and node by the router.
@@ -187,7 +197,7 @@ func (t *Tutorial) buildMembers(o TutorialOptions) error {
 }
 
 func (t *Tutorial) memberHost(n int, o TutorialOptions) (*Host, error) {
-	host, err := t.Lab.Host(fmt.Sprintf("web%d", n))
+	host, err := t.host(fmt.Sprintf("web%d", n), o)
 	if err != nil {
 		return nil, err
 	}
