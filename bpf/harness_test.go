@@ -106,10 +106,12 @@ func (w *world) sendTC(frame []byte, g gso) outcome {
 	return outcome{}
 }
 
+// growth is what an answer may be longer than its question.
+const growth = 64
+
 // test is BPF_PROG_TEST_RUN. A program that grows a packet has room for it.
 func (w *world) test(program *ebpf.Program, frame []byte, context any) (uint32, []byte) {
 	w.Helper()
-	const growth = 64
 	o := ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+growth), Context: context}
 	code, err := program.Run(&o)
 	if err != nil {
@@ -125,7 +127,7 @@ func (w *world) try(in []byte) (code uint32, out []byte, err error) {
 	if w.hook == xdpHook {
 		program, context = w.xdp, &xdpContext{DataEnd: uint32(len(in)), IngressIfindex: insideIndex}
 	}
-	o := ebpf.RunOptions{Data: in, DataOut: make([]byte, len(in)), Context: context}
+	o := ebpf.RunOptions{Data: in, DataOut: make([]byte, len(in)+growth), Context: context}
 	code, err = program.Run(&o)
 	return code, o.DataOut, err
 }

@@ -255,7 +255,7 @@ func searchIsBounded(w *world) {
 	if used := w.levels()["flows"]; used != int64(len(all)) {
 		w.Errorf("nearly full: a look was taken, %d flows are left", used)
 	}
-	for n := range 3 { // one member's ports each
+	for n := range 5 { // one slot's ports each, and who is next is up to the clock
 		w.lookedAgo(time.Second)
 		w.quickSYN(client(2000 + n))
 	}

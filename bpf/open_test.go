@@ -197,7 +197,9 @@ func TestLeastConnections(t *testing.T) {
 		w.leastByHand()
 		w.reset()
 		w.configure(func(g *maps.Generation) { leastConnections(g, most) })
-		rapid.Check(t, func(r *rapid.T) { w.leastLikeModel(r, most) })
+		if w.hook == tcHook { // the choice is the same C on XDP
+			rapid.Check(t, func(r *rapid.T) { w.leastLikeModel(r, most) })
+		}
 		w.configure(func(g *maps.Generation) { leastConnections(g, most) })
 		w.reset()
 		for n := range most {
@@ -288,7 +290,7 @@ func (w *world) leastLikeModel(r *rapid.T, most int) {
 		m.weights[slot], m.conns[slot] = weight.Draw(r, "weight"), held.Draw(r, "conns")
 	}
 	w.impose(&m)
-	for i := range rapid.IntRange(1, 40).Draw(r, "connections") {
+	for i := range rapid.IntRange(1, 24).Draw(r, "connections") {
 		if rapid.IntRange(0, 3).Draw(r, "ends") == 0 {
 			// Some connection ends: the tables' side of that is tested elsewhere.
 			slot := rapid.IntRange(0, n-1).Draw(r, "slot")
