@@ -53,6 +53,7 @@ func newWorld(t *testing.T, hook string, o lab.TutorialOptions, flags ...string)
 	if w.echos, err = w.StartEchos(echoPort); err != nil {
 		t.Fatal(err)
 	}
+	w.awaitNetwork()
 	w.network, w.subnet = w.declare(lab.BridgeName)
 	t.Cleanup(w.expectNothing)
 	return w
@@ -71,6 +72,25 @@ func (w *world) forgetFast() {
 		if err := host.Sysctl("net.ipv4.neigh."+device+".locktime", "0"); err != nil {
 			w.t.Fatal(err)
 		}
+	}
+}
+
+// awaitNetwork lets every member be reached once without balancer. An IPv6 device is
+// ready some time after it has come up, and tests shall not meet that: a lost datagram
+// is not sent again.
+func (w *world) awaitNetwork() {
+	w.t.Helper()
+	if version(w.VIP) != 6 {
+		return
+	}
+	for _, e := range w.endpoints(echoPort) {
+		until(w.t, patience, func() error {
+			conn, err := w.Client.Dial(bounded(w.t, requestTimeout), "tcp", e.String())
+			if err == nil {
+				err = conn.Close()
+			}
+			return err
+		})
 	}
 }
 
