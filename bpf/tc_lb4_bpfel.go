@@ -292,6 +292,7 @@ const (
 	Lb4ProgSweepPorts          = "sweep_ports"
 	Lb4ProgTcLb                = "tc_lb"
 	Lb4VarExportAffinity       = "export_affinity"
+	Lb4VarExportDropReason     = "export_drop_reason"
 	Lb4VarExportFlowState      = "export_flow_state"
 	Lb4VarExportMember         = "export_member"
 	Lb4VarExportMemberCounters = "export_member_counters"
@@ -301,6 +302,7 @@ const (
 	Lb4VarExportScheduleBlock  = "export_schedule_block"
 	Lb4VarExportSweep          = "export_sweep"
 	Lb4VarExportSweepFlags     = "export_sweep_flags"
+	Lb4VarExportVerdict        = "export_verdict"
 	Lb4VarExportVip            = "export_vip"
 	Lb4VarExportVipFlags       = "export_vip_flags"
 	Lb4VarExportWeightBlock    = "export_weight_block"
@@ -382,6 +384,7 @@ type Lb4MapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb4VariableSpecs struct {
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
+	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
@@ -391,6 +394,7 @@ type Lb4VariableSpecs struct {
 	ExportScheduleBlock  *ebpf.VariableSpec `ebpf:"export_schedule_block"`
 	ExportSweep          *ebpf.VariableSpec `ebpf:"export_sweep"`
 	ExportSweepFlags     *ebpf.VariableSpec `ebpf:"export_sweep_flags"`
+	ExportVerdict        *ebpf.VariableSpec `ebpf:"export_verdict"`
 	ExportVip            *ebpf.VariableSpec `ebpf:"export_vip"`
 	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
@@ -465,6 +469,7 @@ func (m *Lb4Maps) Close() error {
 // It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb4Variables struct {
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
+	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`
@@ -474,6 +479,7 @@ type Lb4Variables struct {
 	ExportScheduleBlock  *ebpf.Variable `ebpf:"export_schedule_block"`
 	ExportSweep          *ebpf.Variable `ebpf:"export_sweep"`
 	ExportSweepFlags     *ebpf.Variable `ebpf:"export_sweep_flags"`
+	ExportVerdict        *ebpf.Variable `ebpf:"export_verdict"`
 	ExportVip            *ebpf.Variable `ebpf:"export_vip"`
 	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`

@@ -38,6 +38,7 @@ const (
 	XdpLb4ProgXdpPass             = "xdp_pass"
 	XdpLb4VarDeviceMac            = "device_mac"
 	XdpLb4VarExportAffinity       = "export_affinity"
+	XdpLb4VarExportDropReason     = "export_drop_reason"
 	XdpLb4VarExportFlowState      = "export_flow_state"
 	XdpLb4VarExportMember         = "export_member"
 	XdpLb4VarExportMemberCounters = "export_member_counters"
@@ -47,6 +48,7 @@ const (
 	XdpLb4VarExportScheduleBlock  = "export_schedule_block"
 	XdpLb4VarExportSweep          = "export_sweep"
 	XdpLb4VarExportSweepFlags     = "export_sweep_flags"
+	XdpLb4VarExportVerdict        = "export_verdict"
 	XdpLb4VarExportVip            = "export_vip"
 	XdpLb4VarExportVipFlags       = "export_vip_flags"
 	XdpLb4VarExportWeightBlock    = "export_weight_block"
@@ -129,6 +131,7 @@ type XdpLb4MapSpecs struct {
 type XdpLb4VariableSpecs struct {
 	DeviceMac            *ebpf.VariableSpec `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
+	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
@@ -138,6 +141,7 @@ type XdpLb4VariableSpecs struct {
 	ExportScheduleBlock  *ebpf.VariableSpec `ebpf:"export_schedule_block"`
 	ExportSweep          *ebpf.VariableSpec `ebpf:"export_sweep"`
 	ExportSweepFlags     *ebpf.VariableSpec `ebpf:"export_sweep_flags"`
+	ExportVerdict        *ebpf.VariableSpec `ebpf:"export_verdict"`
 	ExportVip            *ebpf.VariableSpec `ebpf:"export_vip"`
 	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
@@ -213,6 +217,7 @@ func (m *XdpLb4Maps) Close() error {
 type XdpLb4Variables struct {
 	DeviceMac            *ebpf.Variable `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
+	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`
@@ -222,6 +227,7 @@ type XdpLb4Variables struct {
 	ExportScheduleBlock  *ebpf.Variable `ebpf:"export_schedule_block"`
 	ExportSweep          *ebpf.Variable `ebpf:"export_sweep"`
 	ExportSweepFlags     *ebpf.Variable `ebpf:"export_sweep_flags"`
+	ExportVerdict        *ebpf.Variable `ebpf:"export_verdict"`
 	ExportVip            *ebpf.Variable `ebpf:"export_vip"`
 	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`

@@ -21,3 +21,5 @@ EXPORT(enum, vip_flags);
 EXPORT(enum, method);
 EXPORT(enum, member_flags);
 EXPORT(enum, sweep_flags);
+EXPORT(enum, verdict);
+EXPORT(enum, drop_reason);

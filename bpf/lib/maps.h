@@ -205,7 +205,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, VERDICT_MAX);
-	__type(key, enum verdict);
+	__type(key, __u32); /* enum verdict */
 	__type(value, __u64);
 } verdicts SEC(".maps");
 
@@ -213,7 +213,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, DROP_MAX);
-	__type(key, enum drop_reason);
+	__type(key, __u32); /* enum drop_reason */
 	__type(value, __u64);
 } drops SEC(".maps");
 
