@@ -120,7 +120,10 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureNumber(ctx, p); err != nil {
 		return err
 	}
-	if err := n.ensureAttached(ctx, p, w); err != nil {
+	if err := n.ensureAttached(ctx, p, p.loaded(), w); err != nil {
+		return err
+	}
+	if err := n.ensureFlowTable(ctx, p, b, w); err != nil {
 		return err
 	}
 	if err := n.dropOldPrograms(ctx, p); err != nil {

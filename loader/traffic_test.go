@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,7 +51,8 @@ func newStreet(t *testing.T, hook string) (*street, Balancer) {
 	return s, b
 }
 
-// member builds a member's host, with a server that says its address.
+// member builds a member's host, with a server that says its address and then repeats
+// what it hears.
 func (s *street) member(l *lab.Lab, i int, m Member) {
 	s.Helper()
 	host, err := l.Host(fmt.Sprintf("member%d", i))
@@ -82,24 +85,62 @@ func (s *street) member(l *lab.Lab, i int, m Member) {
 			if err != nil {
 				return
 			}
-			io.WriteString(conn, m.Address.String())
-			conn.Close()
+			go func() {
+				defer conn.Close()
+				io.WriteString(conn, m.Address.String()+"\n")
+				io.Copy(conn, conn)
+			}()
 		}
 	}()
 }
 
-// ask connects and returns what it is told, or the error.
-func (s *street) ask(address netip.AddrPort, patience time.Duration) (string, error) {
+// talk is a connection that lasts.
+type talk struct {
+	net.Conn
+	lines *bufio.Reader
+	// member is the address that the other end has named.
+	member string
+}
+
+// dial connects and waits until it is told whom it is talking to.
+func (s *street) dial(address netip.AddrPort, patience time.Duration) (*talk, error) {
 	ctx, cancel := context.WithTimeout(s.Context(), patience)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address.String())
 	if err != nil {
+		return nil, err
+	}
+	t := &talk{Conn: conn, lines: bufio.NewReader(conn)}
+	conn.SetDeadline(time.Now().Add(patience))
+	if t.member, err = t.lines.ReadString('\n'); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	t.member = strings.TrimSpace(t.member)
+	return t, nil
+}
+
+// say expects to hear itself.
+func (t *talk) say(text string, patience time.Duration) error {
+	t.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(t, text+"\n"); err != nil {
+		return err
+	}
+	heard, err := t.lines.ReadString('\n')
+	if err == nil && heard != text+"\n" {
+		err = fmt.Errorf("said %q, heard %q", text, heard)
+	}
+	return err
+}
+
+// ask connects and returns whom it was talking to, or the error.
+func (s *street) ask(address netip.AddrPort, patience time.Duration) (string, error) {
+	t, err := s.dial(address, patience)
+	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
-	said, err := io.ReadAll(conn)
-	return string(said), err
+	defer t.Close()
+	return t.member, nil
 }
 
 func isSilence(err error) bool {
