@@ -229,11 +229,10 @@ func floodOnOne(a, b *world) {
 // bothFlooded: they share, and neither keeps the other out.
 func bothFlooded(a, b *world) {
 	a.flood(0, ringSize)
-	b.press(0, 2*ringSize)
-	a.press(ringSize, ringSize)
-	for n := 0; n < ringSize; n += 100 {
-		a.press(2*ringSize+n, 100)
-		b.press(2*ringSize+n, 100)
+	b.press(0, ringSize)
+	for n := 0; n < ringSize/2; n += 100 {
+		a.press(ringSize+n, 100)
+		b.press(ringSize+n, 100)
 	}
 	inA, inB := a.levels()["handshakes"], b.levels()["handshakes"]
 	if inA+inB > ringSize || inA < ringSize/4 || inB < ringSize/4 {

@@ -267,8 +267,8 @@ func TestPortsOfManyMembers(t *testing.T) {
 			}
 			all = append(all, c)
 		}
-		for _, c := range all {
-			c.works()
+		for n := 0; n < len(all); n += 7 {
+			all[n].works()
 		}
 		w.checkInvariants()
 	})

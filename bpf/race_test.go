@@ -76,6 +76,7 @@ func TestRaces(t *testing.T) {
 		w.run("limit", limitOnBoth)
 		w.run("a port used again", portAgainOnBoth)
 		w.run("closed from both sides", closedOnBoth)
+		w.run("a packet as its flow expires", lastMoment)
 		w.run("packets and expiry", packetsAndExpiry)
 	})
 }
@@ -276,6 +277,42 @@ func closedOnBoth(w *world) {
 	if levels := w.levels(); levels["active"] != 0 || levels["flows"] != count {
 		w.Errorf("%d active, %d flows", levels["active"], levels["flows"])
 	}
+}
+
+// lastMoment: either the packet comes first and the flow stays, or the expiry does and
+// both halves are gone. Only a packet that comes in between may have been for nothing.
+func lastMoment(w *world) {
+	const count = 500
+	w.configure(func(g *maps.Generation) { g.Schedule = []uint16{0} })
+	var all [count]conn
+	for n := range all { // each in a word of its own
+		w.moveCursor(0, uint16(firstPort+64*n), 0)
+		all[n] = w.quick(client(n))
+		w.age(all[n], 3*time.Hour)
+	}
+	var passed [count]bool
+	w.together(count, func(cpu, n int) error {
+		if cpu == 1 {
+			s := maps.Sweep{Slot: 0, Word: uint32(n), Words: 1}
+			_, err := s.Run(w.sweep)
+			return err
+		}
+		in, _ := all[n].up(seg(packet.ACK, all[n].cseq, all[n].mseq))
+		code, _, err := w.try(in)
+		passed[n] = code == tcRedirect || code == xdpTX
+		return err
+	})
+	inVain, left := 0, w.snapshot().flows
+	for n, c := range all {
+		_, there := left[maps.FlowKey{Source: c.client, Destination: vip, Protocol: maps.TCP}]
+		if there && !passed[n] {
+			w.Errorf("flow %d is left, though its packet was dropped", n)
+		}
+		if passed[n] && !there {
+			inVain++
+		}
+	}
+	w.Logf("%d of %d flows left, %d packets in vain", len(left)/2, count, inVain)
 }
 
 // packetsAndExpiry: clients open, talk, close, reset, come again at random while the
