@@ -45,6 +45,11 @@ func TestDeployed(t *testing.T) {
 	if err != nil || len(hops) != 3 {
 		t.Errorf("neighbours %v, %v", hops, err)
 	}
+	for _, hop := range hops {
+		if hop.FlagsExt&netlink.NTF_EXT_MANAGED == 0 {
+			t.Errorf("%v is not managed", hop)
+		}
+	}
 	for _, name := range []string{"maps/vips_0", "maps/members_0", "maps/flows", "maps/rodata", "links/tcx"} {
 		if _, err := os.Lstat(filepath.Join(s.pins, name)); err != nil {
 			t.Error(err)
@@ -392,5 +397,29 @@ func TestInvalid(t *testing.T) {
 	}
 	if err := n.Remove(t.Context(), "../../etc"); !errors.Is(err, ErrInvalid) {
 		t.Errorf("Remove = %v", err)
+	}
+}
+
+// A list that the kernel breaks off is asked for again, and never used in part.
+func TestInterruptedDump(t *testing.T) {
+	for _, interruption := range []error{netlink.ErrDumpInterrupted, unix.EINTR, unix.ENOBUFS} {
+		tries := 0
+		got, err := dump(func() ([]int, error) {
+			if tries++; tries < 3 {
+				return []int{1}, interruption
+			}
+			return []int{1, 2}, nil
+		})
+		if err != nil || len(got) != 2 {
+			t.Errorf("%v: %v, %v", interruption, got, err)
+		}
+		got, err = dump(func() ([]int, error) { return []int{1}, interruption })
+		if !errors.Is(err, interruption) || got != nil {
+			t.Errorf("for ever %v: %v, %v", interruption, got, err)
+		}
+	}
+	tries := 0
+	if _, err := dump(func() ([]int, error) { tries++; return nil, unix.EPERM }); !errors.Is(err, unix.EPERM) || tries != 1 {
+		t.Errorf("%v after %d tries", err, tries)
 	}
 }

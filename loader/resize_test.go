@@ -39,12 +39,11 @@ func TestResize(t *testing.T) {
 				}
 			}
 			stop()
-			if stats, err := n.Stats(b.PoolID); err != nil || stats.ActiveConnections != connections {
-				t.Errorf("%d connections are active, not %d; %v", stats.ActiveConnections, connections, err)
-			}
+			s.wantActive(n, &b, connections)
 			for _, c := range talks {
 				c.Close()
 			}
+			s.wantActive(n, &b, 0)
 			s.remove(n, b)
 		})
 	}
@@ -101,4 +100,24 @@ func TestResizeBelowUse(t *testing.T) {
 		}
 	}
 	s.remove(n, b)
+}
+
+// wantActive waits until so many connections are active: the last FIN of one that was
+// closed may be on its way.
+func (w *world) wantActive(n *Node, b *Balancer, connections uint64) {
+	w.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); ; <-tick.C {
+		stats, err := n.Stats(b.PoolID)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if stats.ActiveConnections == connections {
+			return
+		}
+		if time.Now().After(end) {
+			w.Fatalf("%d connections are active, not %d", stats.ActiveConnections, connections)
+		}
+	}
 }

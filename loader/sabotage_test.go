@@ -120,6 +120,14 @@ func sabotage() map[string]func(*site) error {
 				return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("1024 65535"), 0)
 			})
 		},
+		"pin of something else": func(s *site) error {
+			path := filepath.Join(s.pins, mapPins, "vips")
+			return firstOf(os.Remove(path), s.stranger().Pin(path))
+		},
+		"link's pin of something else": func(s *site) error {
+			path := filepath.Join(s.pins, linkPins, linkTCX)
+			return firstOf(os.Remove(path), s.stranger().Pin(path))
+		},
 		"vip zeroed":    func(s *site) error { return s.zero("vips_0", 0) },
 		"member zeroed": func(s *site) error { return s.zero("members_0", 0) },
 		"file deleted": func(s *site) error {

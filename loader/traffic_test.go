@@ -29,6 +29,7 @@ const silence = 700 * time.Millisecond
 type street struct {
 	*world
 	client netip.Addr
+	hosts  []*lab.Host
 }
 
 func newStreet(t *testing.T, hook string) (*street, Balancer) {
@@ -59,6 +60,7 @@ func (s *street) member(l *lab.Lab, i int, m Member) {
 	if err != nil {
 		s.Fatal(err)
 	}
+	s.hosts = append(s.hosts, host)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = fmt.Sprintf("m%d", i)
 	pair := netlink.NewVeth(attrs)
@@ -253,5 +255,81 @@ func TestSilentVIP(t *testing.T) {
 		t.Error(err)
 	}
 	wantSame(t, before, identities(t, n, b.PoolID))
+	s.remove(n, b)
+}
+
+// The connections of a removed member go on until the drain timeout, and are reset
+// then.
+func TestDrainDeadline(t *testing.T) {
+	s, b := newStreet(t, HookTCX)
+	n := s.open()
+	b.DrainTimeout = 2 * time.Second
+	s.apply(n, b)
+	c, err := s.dial(addrPort(&b), 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i, m := range b.Members {
+		if m.Address.String() == c.member {
+			b.Members = append(b.Members[:i:i], b.Members[i+1:]...)
+			break
+		}
+	}
+	removed := time.Now()
+	s.apply(n, b)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for time.Since(removed) < 10*time.Second {
+		if err := n.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := c.say("still there", 5*time.Second)
+		switch after := time.Since(removed); {
+		case err == nil:
+		case after < b.DrainTimeout:
+			t.Fatalf("ended after %v: %v", after, err)
+		case errors.Is(err, unix.ECONNRESET):
+			s.remove(n, b)
+			return
+		default:
+			t.Fatalf("not reset: %v", err)
+		}
+		<-tick.C
+	}
+	t.Error("the connection outlives its drain")
+}
+
+// A member whose MAC changes without a word is found again by the kernel's probes;
+// nothing of the traffic itself tells anybody.
+func TestMACChangesSilently(t *testing.T) {
+	s, b := newStreet(t, HookTCX)
+	n := s.open()
+	b.Members = b.Members[:1]
+	s.apply(n, b)
+	if _, err := s.ask(addrPort(&b), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	err := s.hosts[0].Do(func() error {
+		device, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetHardwareAddr(device, net.HardwareAddr{2, 0, 0, 7, 7, 7})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := time.Now()
+	for {
+		_, err := s.ask(addrPort(&b), silence)
+		if err == nil {
+			t.Logf("found again after %v", time.Since(changed))
+			break
+		}
+		if time.Since(changed) > 40*time.Second {
+			t.Fatal(err)
+		}
+	}
 	s.remove(n, b)
 }
