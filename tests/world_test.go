@@ -1,0 +1,138 @@
+package tests
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"qlbaas/tests/lab"
+	"qlbaas/tests/lab/labtest"
+)
+
+// hooks are the places at which the program can be attached; what concerns packets
+// has to be the same on all of them.
+func hooks() []string { return []string{"tcx", "clsact", "xdp"} }
+
+// onEveryHook runs a test once for each hook, in a world of its own.
+func onEveryHook(t *testing.T, o lab.TutorialOptions, test func(w *world)) {
+	for _, hook := range hooks() {
+		t.Run(hook, func(t *testing.T) { test(newWorld(t, hook, o)) })
+	}
+}
+
+// The ports of the members' servers.
+const (
+	webPort  = 80
+	echoPort = 7
+)
+
+// world is the story's network with an agent on its node, servers on its members,
+// and network and subnet known to the agent.
+type world struct {
+	*agent
+	*lab.Tutorial
+	hook            string
+	webs            []*lab.Web
+	echos           []*lab.Echo
+	network, subnet string
+}
+
+// newWorld builds the network and starts the agent, with further flags if there are any.
+func newWorld(t *testing.T, hook string, o lab.TutorialOptions, flags ...string) *world {
+	t.Helper()
+	w := &world{agent: &agent{t: t}, Tutorial: labtest.Tutorial(t, o), hook: hook}
+	w.forgetFast()
+	w.agent = startAgent(t, w.Node, append(flags, "--hook", hook)...)
+	var err error
+	if w.webs, err = w.StartWebs(webPort); err != nil {
+		t.Fatal(err)
+	}
+	if w.echos, err = w.StartEchos(echoPort); err != nil {
+		t.Fatal(err)
+	}
+	w.network, w.subnet = w.declare(lab.BridgeName)
+	t.Cleanup(w.expectNothing)
+	return w
+}
+
+// forgetFast lets hosts believe every gratuitous ARP. By default Linux ignores one
+// that comes within a second of the last change, to keep two hosts with one address
+// from flapping; but here one VIP follows another at the same address at once.
+func (w *world) forgetFast() {
+	w.t.Helper()
+	devices := map[*lab.Host]string{w.Router: "inside"}
+	for _, m := range w.Members {
+		devices[m.Host] = lab.Uplink
+	}
+	for host, device := range devices {
+		if err := host.Sysctl("net.ipv4.neigh."+device+".locktime", "0"); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// declare tells the agent of a network on a bridge and its subnet.
+func (w *world) declare(bridge string) (network, subnet string) {
+	w.t.Helper()
+	network = w.create(networks, object{"name": bridge, "provider:physical_network": bridge}).text("id")
+	subnet = w.create(subnets, object{
+		"name": bridge, "network_id": network, "ip_version": 4, "cidr": w.Subnet.String(), "gateway_ip": w.Gateway.String(),
+	}).text("id")
+	return network, subnet
+}
+
+// test runs a subtest in the same world.
+func (w *world) test(name string, test func(w *world)) {
+	w.t.Run(name, func(t *testing.T) {
+		inner := *w
+		inner.agent = &agent{t, w.daemon}
+		test(&inner)
+	})
+}
+
+// expectNothing fails the test when anything of a pool is left on the node.
+func (w *world) expectNothing() {
+	if w.t.Failed() {
+		return // what is left then says nothing new
+	}
+	for _, dir := range []string{filepath.Join(w.bpffs, "pools"), filepath.Join(w.state, "pools")} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			w.t.Errorf("look for what is left: %v", err)
+		}
+		for _, e := range entries {
+			w.t.Errorf("%s is left in %s", e.Name(), dir)
+		}
+	}
+}
+
+// endpoints are the members' addresses with a port.
+func (w *world) endpoints(port uint16) []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, m := range w.Members {
+		all = append(all, netip.AddrPortFrom(m.Address, port))
+	}
+	return all
+}
+
+// clients gives the client's host n addresses and returns them, its first one too.
+func (w *world) clients(n int) []netip.Addr {
+	w.t.Helper()
+	all := []netip.Addr{w.ClientAddress}
+	for address := w.ClientAddress.Next(); len(all) < n; address = address.Next() {
+		prefix := netip.PrefixFrom(address, 24)
+		if err := w.Client.AddAddress(lab.Uplink, prefix); err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() {
+			if err := w.Client.DeleteAddress(lab.Uplink, prefix); err != nil {
+				w.t.Error(err)
+			}
+		})
+		all = append(all, address)
+	}
+	return all
+}
