@@ -82,7 +82,14 @@ func (n *Node) charge(p *pool, b *Balancer) error {
 			draining++
 		}
 	}
-	return n.budget.charge(p.id, limitsFor(b, draining))
+	limits := limitsFor(b, draining)
+	if p.view != nil {
+		var err error
+		if limits.Flows, err = flowsToHold(p.view, b); err != nil {
+			return err
+		}
+	}
+	return n.budget.charge(p.id, limits)
 }
 
 // ensureAll compares the pool with what is wanted and mends what differs. Every

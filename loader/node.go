@@ -161,8 +161,11 @@ func (n *Node) adoptAll(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		p := n.enter(id)
-		err := n.adopt(p)
+		p, err := n.acquire(id)
+		if err != nil {
+			return err
+		}
+		err = n.adopt(p)
 		switch {
 		case errors.Is(err, errHalfMade):
 			n.log.Warn("a pool was half made", "pool", id, "err", err)

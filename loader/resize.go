@@ -23,16 +23,9 @@ import (
 // below the connections that there are holds for new ones at once, and the table
 // changes when they fit.
 func (n *Node) ensureFlowTable(ctx context.Context, p *pool, b *Balancer, w wiring) error {
-	wanted, has := maps.FlowEntries(b.flowLimit()), p.view.Maps().Flows.MaxEntries()
-	if wanted == has {
-		return nil
-	}
-	used, err := p.view.FlowsUsed()
-	if err != nil {
+	connections, err := flowsToHold(p.view, b)
+	if err != nil || maps.FlowEntries(connections) == p.view.Maps().Flows.MaxEntries() {
 		return err
-	}
-	if wanted < has && used > b.flowLimit() {
-		return nil
 	}
 	if err := n.step(ctx, "change size of flow table"); err != nil {
 		return err
@@ -42,9 +35,23 @@ func (n *Node) ensureFlowTable(ctx context.Context, p *pool, b *Balancer, w wiri
 	p.build.Lock()
 	defer p.build.Unlock()
 	open := p.active
-	err = n.moveFlows(ctx, p, w, b.flowLimit())
+	err = n.moveFlows(ctx, p, w, connections)
 	// Whatever came of it: new connections are let in again.
 	return errors.Join(err, n.undo(func() error { return p.rewrite(open) }))
+}
+
+// flowsToHold is for how many connections the table is to be: the limit, or what the
+// table holds now if the connections that there are would not fit.
+func flowsToHold(view *maps.Pool, b *Balancer) (uint32, error) {
+	limit, holds := b.flowLimit(), view.Maps().Flows.MaxEntries()/maps.FlowEntries(1)
+	if limit >= holds {
+		return limit, nil
+	}
+	used, err := view.FlowsUsed()
+	if err != nil || used > limit {
+		return holds, err
+	}
+	return limit, nil
 }
 
 // rewrite makes a generation the active one again under the next number.
