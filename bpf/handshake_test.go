@@ -53,6 +53,9 @@ func synAgain(w *world) {
 	c.cseq = 0x7fff0001
 	c = c.synAck().ack()
 	c.works()
+	if up, _ := c.both(); up.Next != c.cseq {
+		w.Errorf("next is %#x, want %#x", up.Next, c.cseq)
+	}
 	c.sends("RST with the next number", seg(packet.RST, c.cseq, 0), closed(1))
 }
 

@@ -118,10 +118,10 @@ func idleHandshakes(w *world) {
 func eitherDirection(w *world) {
 	c := w.open(client(1), 0, firstPort)
 	for range 2 {
-		w.age(c, 7000*time.Second)
+		w.age(c, 8000*time.Second)
 		c.sends("ACK", seg(packet.ACK, c.cseq, c.mseq))
 		w.nothingExpires()
-		w.age(c, 7000*time.Second)
+		w.age(c, 8000*time.Second)
 		c.gets("ACK", seg(packet.ACK, c.mseq, c.cseq))
 		w.nothingExpires()
 	}
