@@ -35,6 +35,8 @@ type Options struct {
 	// fault, in tests, is asked before every change of the kernel's or the file
 	// system's state and makes it fail.
 	fault func(step string) error
+	// compiled, in tests, replaces the programs by ones that load faster.
+	compiled func() (objects, error)
 }
 
 // Node is this machine's data plane: all pools, their namespaces, devices, maps and
@@ -106,6 +108,9 @@ func (o Options) withDefaults() Options {
 			*field = standard
 		}
 	}
+	if o.compiled == nil {
+		o.compiled = readObjects
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -134,7 +139,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.routes, err = newRoutes(); err != nil {
 		return err
 	}
-	if n.objects, err = readObjects(); err != nil {
+	if n.objects, err = n.opts.compiled(); err != nil {
 		return err
 	}
 	if n.budget, err = newBudget(n.opts.MemoryBudget, &n.objects); err != nil {

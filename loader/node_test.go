@@ -221,8 +221,9 @@ func TestBudget(t *testing.T) {
 // Many pools come and go at the same time, most of them by failing in the middle;
 // every thread is at home afterwards.
 func TestParallel(t *testing.T) {
-	const pools, most, whole = 200, 16, 20
+	const pools, most, whole = 200, 16, 100
 	w := newWorld(t)
+	w.opts.compiled = lightObjects
 	var loads atomic.Int32
 	w.opts.fault = func(step string) error {
 		if step == "load programs" && loads.Add(1) > whole {
