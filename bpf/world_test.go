@@ -288,17 +288,6 @@ func (w *world) rawFlows() map[bpf.Lb4FlowKey]bpf.Lb4Flow {
 	return readHash[bpf.Lb4FlowKey, bpf.Lb4Flow](w, own.Flows)
 }
 
-func (w *world) rawHalfOpen() map[bpf.Lb4HalfOpenKey]bpf.Lb4HalfOpen {
-	shared := w.node.Maps()
-	all := readHash[bpf.Lb4HalfOpenKey, bpf.Lb4HalfOpen](w, shared.HalfOpen)
-	for key := range all {
-		if key.Pool != w.number {
-			delete(all, key)
-		}
-	}
-	return all
-}
-
 func readHash[K comparable, V any](w *world, m *ebpf.Map) map[K]V {
 	w.Helper()
 	const batch = 4096
