@@ -42,20 +42,34 @@
 // order of arrival. Only the ACK of the member's own sequence number makes a flow
 // of a handshake, so no flood of SYNs, and no blind ACK, ever holds a flow.
 //
-// Fragments are dropped: a port is only in the first one, and TCP avoids them by
-// itself. IP options are passed on, not looked into.
+// Fragments of TCP are dropped: a port is only in the first one, and TCP avoids them
+// by itself. IP options are passed on, not looked into.
 //
 // A RST ends a flow only when its sequence number is exactly what the sender would
 // use or the receiver waits for. Everything else is passed on for the endpoint to
-// judge (RFC 5961), and the flow stays.
+// judge (RFC 5961), and the flow stays. For that the flow remembers numbers only from
+// segments near to what it has seen; a forged one must not prepare a forged RST.
 //
 // A closed flow stays for ten seconds, for its last ACKs, and, if it had no
 // timestamps, for sixty, so that its port rests while the member may hold it in
 // TIME-WAIT. When the table is nearly full new connections clear such flows away
 // themselves, a few at a time and oldest ports first; the expiry by the daemon is a
-// convenience, not a condition.
+// convenience, not a condition. That is rationed, for it costs far more than a SYN.
+//
+// Levels (flows, handshakes, conns, active) follow what was really done: who deletes
+// an entry, sets or clears a port's bit, or closes a flow counts it, and nobody else.
+// So two CPUs, or a packet and the expiry, may meet at an entry without a lock.
 //
 // A packet longer than its route's MTU is dropped (too_big) without an ICMP answer.
+//
+// # Tests
+//
+// The tests send frames through the loaded programs by BPF_PROG_TEST_RUN, in a network
+// namespace with real routes and neighbours. world.expect checks all there is to a
+// packet: what became of it, its bytes and sums, every table, level and counter, and
+// that nothing else has changed. Each runs on tc alone and on XDP with tc behind it.
+// That call has no VLAN tags, no partial checksums and sends nothing where a program
+// redirects to; those are left to tests on a wire.
 //
 // # Building
 //

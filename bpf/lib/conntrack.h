@@ -9,7 +9,7 @@
  *
  * The worst that a race costs: an entry's memory may be used again between a
  * look-up and an atomic on another CPU. The atomic then marks a stranger, which is
- * as young as the race; the expiry clears that up after the half-open limit.
+ * as young as the race; the expiry clears that up once the mark cannot be anybody's.
  */
 #pragma once
 
