@@ -130,7 +130,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
-	if err := probeKernel(); err != nil {
+	if err := probeKernel(needed()); err != nil {
 		return err
 	}
 	if n.hook.name, n.hook.tcx, err = chooseHook(n.opts.Hook); err != nil {

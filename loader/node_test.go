@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -422,5 +423,31 @@ func TestInterruptedDump(t *testing.T) {
 	tries := 0
 	if _, err := dump(func() ([]int, error) { tries++; return nil, unix.EPERM }); !errors.Is(err, unix.EPERM) || tries != 1 {
 		t.Errorf("%v after %d tries", err, tries)
+	}
+}
+
+func TestProbes(t *testing.T) {
+	if err := probeKernel(needed()); err != nil {
+		t.Errorf("this kernel: %v", err)
+	}
+	old := feature{"levitation", func() error { return fmt.Errorf("no: %w", ebpf.ErrNotSupported) }}
+	err := probeKernel(append(needed(), old))
+	if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "levitation") || !strings.Contains(err.Error(), minimumKernel) {
+		t.Errorf("an old kernel: %v", err)
+	}
+	broken := feature{"levitation", func() error { return unix.EPERM }}
+	if err := probeKernel([]feature{broken}); !errors.Is(err, unix.EPERM) || errors.Is(err, ErrUnsupported) {
+		t.Errorf("a probe that fails: %v", err)
+	}
+	for wanted, want := range map[string]nodeHook{
+		"": {HookTCX, true}, HookAuto: {HookTCX, true}, HookTCX: {HookTCX, true},
+		HookClsact: {HookClsact, false}, HookXDP: {HookXDP, true},
+	} {
+		if name, tcx, err := chooseHook(wanted); err != nil || (nodeHook{name, tcx}) != want {
+			t.Errorf("hook %q: %s, %v, %v", wanted, name, tcx, err)
+		}
+	}
+	if _, _, err := chooseHook("fishing"); err == nil || !strings.Contains(err.Error(), "fishing") {
+		t.Errorf("a hook that is none: %v", err)
 	}
 }
