@@ -42,8 +42,8 @@
 // order of arrival. Only the ACK of the member's own sequence number makes a flow
 // of a handshake, so no flood of SYNs, and no blind ACK, ever holds a flow.
 //
-// Fragments of TCP are dropped: a port is only in the first one, and TCP avoids them
-// by itself. IP options are passed on, not looked into.
+// Fragments are dropped: a port is only in the first one. IP options and IPv6 options
+// are carried on, not looked into; a source route ends here.
 //
 // A RST ends a flow only when its sequence number is exactly what the sender would
 // use or the receiver waits for. Everything else is passed on for the endpoint to
@@ -60,7 +60,21 @@
 // an entry, sets or clears a port's bit, or closes a flow counts it, and nobody else.
 // So two CPUs, or a packet and the expiry, may meet at an entry without a lock.
 //
-// A packet longer than its route's MTU is dropped (too_big) without an ICMP answer.
+// Who sends what cannot travel on hears why: a RST for a segment of no flow, time
+// exceeded, fragmentation needed (packet too big), port unreachable for a datagram that
+// nobody takes. Anybody can ask for these, so a pool gives at most a hundred a second;
+// a refused SYN is always answered. There is no answer to ICMP, to a RST, nor to a packet
+// with IP options or extension headers. They quote the packet as it came.
+//
+// ICMP errors about what was sent on are turned back into what the sender would have
+// got without us, sums and quote included, and change nothing here: they can be forged.
+// An error whose numbers are far from the flow's, or whose MTU no path has, ends here.
+//
+// A datagram's flow stands at once and counts as established. If its member goes down,
+// the client's next datagram goes to another one.
+//
+// A member without a free port is passed over for the method's next choice; a persistent
+// client stays with his member, and is refused.
 //
 // # Tests
 //

@@ -229,6 +229,13 @@ func otherMember(w *world) {
 	if moved == 0 {
 		w.Error("nobody fell to slot 0")
 	}
+	// Slot 0 has the fewest by far for its weight.
+	w.configure(func(g *maps.Generation) { leastConnections(g, 3); g.Weights = []uint32{1 << 20, 1, 1} })
+	for n := range 10 {
+		if c := w.quick(client(300 + n)); c.slot == 0 {
+			w.Errorf("%s to slot 0", c.client)
+		}
+	}
 	// Where nobody else is, the client hears so.
 	w.configure(func(g *maps.Generation) { leastConnections(g, 3); g.Weights = []uint32{1, 0, 0} })
 	for range 3 {

@@ -45,7 +45,8 @@ func (p *prober) dial(ctx context.Context, at endpoint, typ, proto int, prepare 
 		return nil, &probeError{step: "connect", err: err, local: exhausted(err)}
 	}
 	c := &conn{File: os.NewFile(uintptr(fd), "probe"), remote: at.addr}
-	c.stop = context.AfterFunc(ctx, func() { c.SetDeadline(past) })
+	// A descriptor that is closed already needs no deadline.
+	c.stop = context.AfterFunc(ctx, func() { _ = c.SetDeadline(past) })
 	if !pending {
 		return c, nil
 	}

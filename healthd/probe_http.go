@@ -148,8 +148,7 @@ func readCode(from *bufio.Reader) (int, error) {
 // drain reads what else comes, within bounds of size and time. If that is all, the
 // connection ends in the regular way.
 func (c *conn) drain(ctx context.Context, rest io.Reader) {
-	c.SetReadDeadline(time.Now().Add(drainTime))
-	if ctx.Err() != nil {
+	if c.SetReadDeadline(time.Now().Add(drainTime)) != nil || ctx.Err() != nil {
 		return // its deadline may have been set aside just now
 	}
 	_, err := io.Copy(io.Discard, rest)

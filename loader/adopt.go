@@ -92,21 +92,21 @@ func (n *Node) findPinned(p *pool) (*remains, error) {
 // more. It is no reason to end the connections that a running program has.
 func (n *Node) replaceLost(p *pool, found *remains) error {
 	there := found.own.Names()
+	if len(there) == len(maps.PoolMapNames()) {
+		return nil
+	}
 	f, known := n.familyOfMaps(&found.own)
 	if !known {
 		return nil // no flows, no pool
 	}
-	var fresh maps.PoolMaps
-	defer func() { fresh.Close() }()
+	fresh, err := n.objects[f].makePoolMaps(DefaultFlowLimit)
+	defer func() { fresh.Close() }() // what is left of them
+	if err != nil {
+		return err
+	}
 	for _, name := range maps.PoolMapNames() {
 		if there[name] != nil {
 			continue
-		}
-		if fresh.Flows == nil {
-			var err error
-			if fresh, err = n.objects[f].makePoolMaps(DefaultFlowLimit); err != nil {
-				return err
-			}
 		}
 		p.log.Warn("a map was lost with its pin and starts anew", "map", name)
 		m := fresh.Names()[name]

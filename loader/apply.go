@@ -85,7 +85,14 @@ func (n *Node) charge(p *pool, b *Balancer) error {
 			draining++
 		}
 	}
-	return n.budget.charge(p.id, b.family(), limitsFor(b, draining))
+	limits := limitsFor(b, draining)
+	if p.view != nil {
+		var err error
+		if limits.Flows, err = flowsToHold(p.view, b); err != nil {
+			return err
+		}
+	}
+	return n.budget.charge(p.id, b.family(), limits)
 }
 
 // ensureAll compares the pool with what is wanted and mends what differs. Every
@@ -126,7 +133,10 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureNumber(ctx, p); err != nil {
 		return err
 	}
-	if err := n.ensureAttached(ctx, p, w); err != nil {
+	if err := n.ensureAttached(ctx, p, p.loaded(), w); err != nil {
+		return err
+	}
+	if err := n.ensureFlowTable(ctx, p, b, w); err != nil {
 		return err
 	}
 	if err := n.dropOldPrograms(ctx, p); err != nil {

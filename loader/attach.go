@@ -54,8 +54,7 @@ func (a *attachments) open(from *pins) (err error) {
 // ensureAttached attaches the programs by the node's hook and then detaches what
 // another hook needed: for a moment both are attached, at no moment none. (What
 // one of them has translated is no news to the other, which lets it pass.)
-func (n *Node) ensureAttached(ctx context.Context, p *pool, w wiring) error {
-	ps := p.loaded()
+func (n *Node) ensureAttached(ctx context.Context, p *pool, ps *programs, w wiring) error {
 	if n.hook.tcx {
 		if err := n.ensureLink(ctx, p, n.tcxLink(p, ps, w)); err != nil {
 			return err

@@ -69,6 +69,12 @@
 // without the daemon. Programs forward past the stack, which therefore never learns
 // that a neighbour answers, or no longer does.
 //
+// The table of flows cannot grow, so another limit means another table (resize.go).
+// Connections go on; new ones have to come again for the time of the move.
+//
+// From within its own namespace nobody reaches the VIP: the stack would deliver that
+// past the programs, and the guard drops it.
+//
 // The default limit of open files must be raised for many pools: each holds some 30
 // descriptors, and two per member. (LimitNOFILE; Go raises the soft limit itself.)
 package loader

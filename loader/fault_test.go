@@ -49,12 +49,15 @@ func changes(w *world) map[string]struct{ before, after *Balancer } {
 	other.VIP.MAC = append([]byte{}, plain.VIP.MAC...)
 	other.VIP.MAC[5]++
 	other.VIP.Port = 8080
+	larger := plain
+	larger.VIP.FlowLimit = 2 * DefaultFlowLimit
 	silent := plain
 	silent.VIP.AdminUp = false
 	return map[string]struct{ before, after *Balancer }{
 		"create":    {nil, &plain},
 		"change":    {&plain, &other},
 		"and back":  {&other, &plain},
+		"resize":    {&plain, &larger},
 		"silence":   {&plain, &silent},
 		"unsilence": {&silent, &plain},
 		"remove":    {&plain, nil},
@@ -74,6 +77,7 @@ func eachChange(t *testing.T, test func(w *world, before, after *Balancer)) {
 	for _, name := range slices.Sorted(stdmaps.Keys(changes(&world{T: t}))) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
+			w.opts.compiled = lightObjects
 			change := changes(w)[name]
 			test(w, change.before, change.after)
 		})

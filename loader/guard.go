@@ -110,7 +110,7 @@ func (n *Node) ensureGuard(ctx context.Context, p *pool, b *Balancer) error {
 		if err != nil {
 			return fmt.Errorf("open nftables: %w", err)
 		}
-		defer nft.CloseLasting()
+		defer func() { _ = nft.CloseLasting() }() // nothing is left to be said
 		wanted := newGuard(b.VIP.Address.Addr(), b.VIP.Port)
 		same, err := wanted.stands(nft)
 		if err != nil || same {

@@ -189,9 +189,9 @@ func (n *Node) nameNamespace(ctx context.Context, name, source string) error {
 		}
 	}
 	if err != nil {
-		n.undo(func() error { return os.Remove(path) })
+		return errors.Join(err, n.undo(func() error { return os.Remove(path) }))
 	}
-	return err
+	return nil
 }
 
 // shareNamespaceDir makes the directory a mount whose mounts and unmounts reach

@@ -36,6 +36,8 @@ type Options struct {
 	// fault, in tests, is asked before every change of the kernel's or the file
 	// system's state and makes it fail.
 	fault func(step string) error
+	// compiled, in tests, replaces the programs by ones that load faster.
+	compiled func() ([families]objects, error)
 }
 
 // Node is this machine's data plane: all pools, their namespaces, devices, maps and
@@ -110,6 +112,9 @@ func (o Options) withDefaults() Options {
 			*field = standard
 		}
 	}
+	if o.compiled == nil {
+		o.compiled = readObjects
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -129,7 +134,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
-	if err := probeKernel(); err != nil {
+	if err := probeKernel(needed()); err != nil {
 		return err
 	}
 	if n.hook.name, n.hook.tcx, err = chooseHook(n.opts.Hook); err != nil {
@@ -138,7 +143,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.routes, err = newRoutes(); err != nil {
 		return err
 	}
-	if n.objects, err = readObjects(); err != nil {
+	if n.objects, err = n.opts.compiled(); err != nil {
 		return err
 	}
 	if n.budget, err = newBudget(n.opts.MemoryBudget, n.objects); err != nil {
@@ -169,8 +174,11 @@ func (n *Node) adoptAll(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		p := n.enter(id)
-		err := n.adopt(p)
+		p, err := n.acquire(id)
+		if err != nil {
+			return err
+		}
+		err = n.adopt(p)
 		switch {
 		case errors.Is(err, errHalfMade):
 			n.log.Warn("a pool was half made", "pool", id, "err", err)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -44,6 +45,11 @@ func TestDeployed(t *testing.T) {
 	hops, err := s.ns.routes.NeighList(s.inside.Attrs().Index, unix.AF_INET)
 	if err != nil || len(hops) != 3 {
 		t.Errorf("neighbours %v, %v", hops, err)
+	}
+	for _, hop := range hops {
+		if hop.FlagsExt&netlink.NTF_EXT_MANAGED == 0 {
+			t.Errorf("%v is not managed", hop)
+		}
 	}
 	for _, name := range []string{"maps/vips_0", "maps/members_0", "maps/flows", "maps/rodata", "links/tcx"} {
 		if _, err := os.Lstat(filepath.Join(s.pins, name)); err != nil {
@@ -216,8 +222,9 @@ func TestBudget(t *testing.T) {
 // Many pools come and go at the same time, most of them by failing in the middle;
 // every thread is at home afterwards.
 func TestParallel(t *testing.T) {
-	const pools, most, whole = 200, 16, 20
+	const pools, most, whole = 200, 16, 100
 	w := newWorld(t)
+	w.opts.compiled = lightObjects
 	var loads atomic.Int32
 	w.opts.fault = func(step string) error {
 		if step == "load programs" && loads.Add(1) > whole {
@@ -394,5 +401,55 @@ func TestInvalid(t *testing.T) {
 	}
 	if err := n.Remove(t.Context(), "../../etc"); !errors.Is(err, ErrInvalid) {
 		t.Errorf("Remove = %v", err)
+	}
+}
+
+// A list that the kernel breaks off is asked for again, and never used in part.
+func TestInterruptedDump(t *testing.T) {
+	for _, interruption := range []error{netlink.ErrDumpInterrupted, unix.EINTR, unix.ENOBUFS} {
+		tries := 0
+		got, err := dump(func() ([]int, error) {
+			if tries++; tries < 3 {
+				return []int{1}, interruption
+			}
+			return []int{1, 2}, nil
+		})
+		if err != nil || len(got) != 2 {
+			t.Errorf("%v: %v, %v", interruption, got, err)
+		}
+		got, err = dump(func() ([]int, error) { return []int{1}, interruption })
+		if !errors.Is(err, interruption) || got != nil {
+			t.Errorf("for ever %v: %v, %v", interruption, got, err)
+		}
+	}
+	tries := 0
+	if _, err := dump(func() ([]int, error) { tries++; return nil, unix.EPERM }); !errors.Is(err, unix.EPERM) || tries != 1 {
+		t.Errorf("%v after %d tries", err, tries)
+	}
+}
+
+func TestProbes(t *testing.T) {
+	if err := probeKernel(needed()); err != nil {
+		t.Errorf("this kernel: %v", err)
+	}
+	old := feature{"levitation", func() error { return fmt.Errorf("no: %w", ebpf.ErrNotSupported) }}
+	err := probeKernel(append(needed(), old))
+	if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "levitation") || !strings.Contains(err.Error(), minimumKernel) {
+		t.Errorf("an old kernel: %v", err)
+	}
+	broken := feature{"levitation", func() error { return unix.EPERM }}
+	if err := probeKernel([]feature{broken}); !errors.Is(err, unix.EPERM) || errors.Is(err, ErrUnsupported) {
+		t.Errorf("a probe that fails: %v", err)
+	}
+	for wanted, want := range map[string]nodeHook{
+		"": {HookTCX, true}, HookAuto: {HookTCX, true}, HookTCX: {HookTCX, true},
+		HookClsact: {HookClsact, false}, HookXDP: {HookXDP, true},
+	} {
+		if name, tcx, err := chooseHook(wanted); err != nil || (nodeHook{name, tcx}) != want {
+			t.Errorf("hook %q: %s, %v, %v", wanted, name, tcx, err)
+		}
+	}
+	if _, _, err := chooseHook("fishing"); err == nil || !strings.Contains(err.Error(), "fishing") {
+		t.Errorf("a hook that is none: %v", err)
 	}
 }

@@ -36,8 +36,6 @@ type pool struct {
 	announce bool
 	// quiet ends announcements that are still to come.
 	quiet func()
-	// written is the configuration file's content as last written.
-	written []byte
 
 	// build is held while a generation is made and written, some 20 ms; it guards
 	// what generations are made from.
@@ -116,27 +114,36 @@ func newPool(id string, log *slog.Logger, dir string) *pool {
 }
 
 // acquire returns the pool with its operation lock held, making a record for one
-// that is not known. The caller must release it.
+// that is not known. The caller must release it. After Close it returns errClosed.
 func (n *Node) acquire(id string) (*pool, error) {
 	n.mu.Lock()
-	closed := n.closed
-	n.mu.Unlock()
-	if closed {
+	if n.closed {
+		n.mu.Unlock()
 		return nil, errClosed
 	}
-	return n.enter(id), nil
+	p := n.record(id)
+	n.mu.Unlock()
+	p.operation.Lock()
+	return p, nil
 }
 
+// enter is acquire for Close itself.
 func (n *Node) enter(id string) *pool {
 	n.mu.Lock()
+	p := n.record(id)
+	n.mu.Unlock()
+	p.operation.Lock()
+	return p
+}
+
+// record returns the pool's record as one more user's.
+func (n *Node) record(id string) *pool {
 	p := n.pools[id]
 	if p == nil {
 		p = newPool(id, n.log, poolPins(n.opts.BPFFS, id))
 		n.pools[id] = p
 	}
 	p.users++
-	n.mu.Unlock()
-	p.operation.Lock()
 	return p
 }
 

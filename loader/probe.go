@@ -48,8 +48,8 @@ type feature struct {
 
 // probeKernel returns ErrUnsupported, with the feature's name, if the kernel is too
 // old or was built without something.
-func probeKernel() error {
-	for _, f := range needed() {
+func probeKernel(features []feature) error {
+	for _, f := range features {
 		err := f.probe()
 		if errors.Is(err, ebpf.ErrNotSupported) {
 			return fmt.Errorf("%w: %s (needs %s)", ErrUnsupported, f.name, minimumKernel)

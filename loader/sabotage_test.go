@@ -120,6 +120,15 @@ func sabotage() map[string]func(*site) error {
 				return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("1024 65535"), 0)
 			})
 		},
+		"pin of something else": func(s *site) error {
+			path := filepath.Join(s.pins, mapPins, "vips")
+			return firstOf(os.Remove(path), s.stranger().Pin(path))
+		},
+		"link's pin of something else": func(s *site) error {
+			path := filepath.Join(s.pins, linkPins, linkTCX)
+			return firstOf(os.Remove(path), s.stranger().Pin(path))
+		},
+		"vip deleted":   func(s *site) error { return s.empty("vips", 0) },
 		"vip zeroed":    func(s *site) error { return s.zero("vips_0", 0) },
 		"member zeroed": func(s *site) error { return s.zero("members_0", 0) },
 		"file deleted": func(s *site) error {
@@ -371,6 +380,16 @@ func (s *site) zero(name string, key uint32) error {
 	}
 	defer m.Close()
 	return m.Put(key, make([]byte, m.ValueSize()))
+}
+
+// empty deletes an inner map from a pinned outer one.
+func (s *site) empty(name string, key uint32) error {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(s.pins, mapPins, name), nil)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.Delete(key)
 }
 
 // emptyHash deletes all that is in a pinned hash map.

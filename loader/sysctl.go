@@ -73,10 +73,11 @@ func deviceSysctls(f family, device string) []sysctl {
 		// forward as well, so the guard drops whatever tries.
 		sysctl{path: forwarding, value: "1"},
 		// The kernel probes the members' addresses (neigh.go). These limits make it
-		// notice a member whose MAC changed without a word within some 20 s, and
+		// notice a member whose MAC changed without a word within some 15 s, and
 		// ask everybody before it gives up on the old MAC.
-		sysctl{path: neigh + "base_reachable_time_ms", value: "10000"},
+		sysctl{path: neigh + "base_reachable_time_ms", value: "5000"},
 		sysctl{path: neigh + "delay_first_probe_time", value: "1"},
+		sysctl{path: neigh + "retrans_time_ms", value: "500"},
 		sysctl{path: neigh + "mcast_resolicit", value: "3"},
 	)
 }

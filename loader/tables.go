@@ -68,6 +68,9 @@ func (n *Node) pin(ctx context.Context, p *pool, name string, object any) error 
 func (n *Node) ensureGeneration(ctx context.Context, p *pool, b *Balancer) error {
 	p.build.Lock()
 	defer p.build.Unlock()
+	if err := n.ensurePlaces(ctx, p); err != nil {
+		return err
+	}
 	if err := n.finishRetirement(ctx, p); err != nil {
 		return err
 	}
@@ -169,6 +172,20 @@ func (n *Node) withholdHealth(ctx context.Context, p *pool, members []*member) e
 		}
 	}
 	return nil
+}
+
+// ensurePlaces puts inner maps back that somebody has taken from where programs look
+// for them.
+func (n *Node) ensurePlaces(ctx context.Context, p *pool) error {
+	displaced, err := p.view.Displaced()
+	if err != nil || len(displaced) == 0 {
+		return err
+	}
+	if err := n.step(ctx, "put inner maps back"); err != nil {
+		return err
+	}
+	p.log.Warn("inner maps were displaced", "maps", displaced)
+	return p.view.PutBack()
 }
 
 // finishRetirement ends what a crash or an error has interrupted: a member whose

@@ -1,10 +1,12 @@
 package loader
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,18 +30,17 @@ func onThread(fn func() error) error {
 			result <- err
 			return
 		}
-		home, err := os.Open(threadNamespace)
+		home, err := netns.Get()
 		if err != nil {
 			runtime.UnlockOSThread()
 			result <- fmt.Errorf("open own network namespace: %w", err)
 			return
 		}
 		err = fn()
-		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+		if netns.Set(home) == nil {
 			runtime.UnlockOSThread()
 		}
-		home.Close()
-		result <- err
+		result <- errors.Join(err, home.Close())
 	}()
 	return <-result
 }
@@ -49,7 +50,7 @@ func onThread(fn func() error) error {
 // goroutines that shall be inside as well.
 func inNamespace(ns *os.File, fn func() error) error {
 	return onThread(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		if err := netns.Set(netns.NsHandle(ns.Fd())); err != nil {
 			return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
 		}
 		return fn()

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +29,7 @@ const silence = 700 * time.Millisecond
 type street struct {
 	*world
 	client netip.Addr
+	hosts  []*lab.Host
 }
 
 func newStreet(t *testing.T, hook string) (*street, Balancer) {
@@ -49,13 +52,15 @@ func newStreet(t *testing.T, hook string) (*street, Balancer) {
 	return s, b
 }
 
-// member builds a member's host, with a server that says its address.
+// member builds a member's host, with a server that says its address and then repeats
+// what it hears.
 func (s *street) member(l *lab.Lab, i int, m Member) {
 	s.Helper()
 	host, err := l.Host(fmt.Sprintf("member%d", i))
 	if err != nil {
 		s.Fatal(err)
 	}
+	s.hosts = append(s.hosts, host)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = fmt.Sprintf("m%d", i)
 	pair := netlink.NewVeth(attrs)
@@ -82,24 +87,62 @@ func (s *street) member(l *lab.Lab, i int, m Member) {
 			if err != nil {
 				return
 			}
-			io.WriteString(conn, m.Address.String())
-			conn.Close()
+			go func() {
+				defer conn.Close()
+				io.WriteString(conn, m.Address.String()+"\n")
+				io.Copy(conn, conn)
+			}()
 		}
 	}()
 }
 
-// ask connects and returns what it is told, or the error.
-func (s *street) ask(address netip.AddrPort, patience time.Duration) (string, error) {
+// talk is a connection that lasts.
+type talk struct {
+	net.Conn
+	lines *bufio.Reader
+	// member is the address that the other end has named.
+	member string
+}
+
+// dial connects and waits until it is told whom it is talking to.
+func (s *street) dial(address netip.AddrPort, patience time.Duration) (*talk, error) {
 	ctx, cancel := context.WithTimeout(s.Context(), patience)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address.String())
 	if err != nil {
+		return nil, err
+	}
+	t := &talk{Conn: conn, lines: bufio.NewReader(conn)}
+	conn.SetDeadline(time.Now().Add(patience))
+	if t.member, err = t.lines.ReadString('\n'); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	t.member = strings.TrimSpace(t.member)
+	return t, nil
+}
+
+// say expects to hear itself.
+func (t *talk) say(text string, patience time.Duration) error {
+	t.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(t, text+"\n"); err != nil {
+		return err
+	}
+	heard, err := t.lines.ReadString('\n')
+	if err == nil && heard != text+"\n" {
+		err = fmt.Errorf("said %q, heard %q", text, heard)
+	}
+	return err
+}
+
+// ask connects and returns whom it was talking to, or the error.
+func (s *street) ask(address netip.AddrPort, patience time.Duration) (string, error) {
+	t, err := s.dial(address, patience)
+	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
-	said, err := io.ReadAll(conn)
-	return string(said), err
+	defer t.Close()
+	return t.member, nil
 }
 
 func isSilence(err error) bool {
@@ -212,5 +255,81 @@ func TestSilentVIP(t *testing.T) {
 		t.Error(err)
 	}
 	wantSame(t, before, identities(t, n, b.PoolID))
+	s.remove(n, b)
+}
+
+// The connections of a removed member go on until the drain timeout, and are reset
+// then.
+func TestDrainDeadline(t *testing.T) {
+	s, b := newStreet(t, HookTCX)
+	n := s.open()
+	b.DrainTimeout = 2 * time.Second
+	s.apply(n, b)
+	c, err := s.dial(addrPort(&b), 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i, m := range b.Members {
+		if m.Address.String() == c.member {
+			b.Members = append(b.Members[:i:i], b.Members[i+1:]...)
+			break
+		}
+	}
+	removed := time.Now()
+	s.apply(n, b)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for time.Since(removed) < 10*time.Second {
+		if err := n.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := c.say("still there", 5*time.Second)
+		switch after := time.Since(removed); {
+		case err == nil:
+		case after < b.DrainTimeout:
+			t.Fatalf("ended after %v: %v", after, err)
+		case errors.Is(err, unix.ECONNRESET):
+			s.remove(n, b)
+			return
+		default:
+			t.Fatalf("not reset: %v", err)
+		}
+		<-tick.C
+	}
+	t.Error("the connection outlives its drain")
+}
+
+// A member whose MAC changes without a word is found again by the kernel's probes;
+// nothing of the traffic itself tells anybody.
+func TestMACChangesSilently(t *testing.T) {
+	s, b := newStreet(t, HookTCX)
+	n := s.open()
+	b.Members = b.Members[:1]
+	s.apply(n, b)
+	if _, err := s.ask(addrPort(&b), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	err := s.hosts[0].Do(func() error {
+		device, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetHardwareAddr(device, net.HardwareAddr{2, 0, 0, 7, 7, 7})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := time.Now()
+	for {
+		_, err := s.ask(addrPort(&b), silence)
+		if err == nil {
+			t.Logf("found again after %v", time.Since(changed))
+			break
+		}
+		if time.Since(changed) > 40*time.Second {
+			t.Fatal(err)
+		}
+	}
 	s.remove(n, b)
 }

@@ -3,6 +3,7 @@ package maps
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -63,8 +64,11 @@ func (p *Pool) adoptPinned(at place, known bool, m *ebpf.Map) (bool, error) {
 		return false, nil
 	}
 	want, err := p.idAt(at)
-	if err != nil || want == 0 {
+	if err != nil {
 		return false, err
+	}
+	if want == 0 {
+		return p.restore(at, m)
 	}
 	info, err := m.Info()
 	if err != nil {
@@ -72,6 +76,19 @@ func (p *Pool) adoptPinned(at place, known bool, m *ebpf.Map) (bool, error) {
 	}
 	if id, known := info.ID(); !known || id != want {
 		return false, nil
+	}
+	p.inner[at] = m
+	return true, nil
+}
+
+// restore puts a pinned map back into an empty place, if the place is one that is
+// never emptied on purpose: then somebody else has done it.
+func (p *Pool) restore(at place, m *ebpf.Map) (bool, error) {
+	if !slices.Contains([]string{vips, members, schedules, weights}, at.outer) {
+		return false, nil
+	}
+	if err := p.put(at, m); err != nil {
+		return false, err
 	}
 	p.inner[at] = m
 	return true, nil

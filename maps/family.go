@@ -21,6 +21,8 @@ type family interface {
 	readMembers(m *ebpf.Map) ([]Member, error)
 
 	flows(m *ebpf.Map) iter.Seq2[FlowEntry, error]
+	copyFlows(from, to *ebpf.Map) error
+	settleFlows(from, to *ebpf.Map) error
 	affinities(m *ebpf.Map) iter.Seq2[AffinityEntry, error]
 	halfOpen(m *ebpf.Map) iter.Seq2[HalfOpenEntry, error]
 	// purge deletes all handshakes of a pool.

@@ -44,13 +44,17 @@ func roundRobinOneDown(w *world) {
 		w.t.Error(err)
 	}
 	b.monitor(object{"type": "HTTP", "delay": 1, "timeout": 1, "max_retries": 1})
-	w.mood(1, (*lab.Web).Refuse)
-	b.awaitMember(1, false)
+	b.change(func() {
+		w.mood(1, (*lab.Web).Refuse)
+		b.awaitMember(1, false)
+	})
 	if err := inTurn(b.ask(50), "WEB1", "WEB3"); err != nil {
 		w.t.Error(err)
 	}
-	w.mood(1, (*lab.Web).Answer)
-	b.awaitMember(1, true)
+	b.change(func() {
+		w.mood(1, (*lab.Web).Answer)
+		b.awaitMember(1, true)
+	})
 	if err := inTurn(b.ask(51), "WEB1", "WEB2", "WEB3"); err != nil {
 		w.t.Error(err)
 	}

@@ -21,6 +21,17 @@ func TestNoUsableMember(t *testing.T) {
 			b.settle()
 			b.ask(1)
 		})
+		w.test("pool administratively down", func(w *world) {
+			b := w.balance(balancerOptions{persistence: "SOURCE_IP"})
+			b.ask(1)
+			b.setPool(object{"admin_state_up": false})
+			b.refused("no_member")
+			b.setPool(object{"admin_state_up": true})
+			b.ask(3)
+		})
+		if w.hook != "tcx" {
+			return // what follows differs in the tables, not in the packets
+		}
 		w.test("all administratively down", func(w *world) {
 			b := w.balance(balancerOptions{})
 			b.setMember(0, object{"admin_state_up": false})
@@ -47,14 +58,6 @@ func TestNoUsableMember(t *testing.T) {
 			b.awaitMember(0, false)
 			b.awaitMember(1, false)
 			b.refused("no_member")
-		})
-		w.test("pool administratively down", func(w *world) {
-			b := w.balance(balancerOptions{persistence: "SOURCE_IP"})
-			b.ask(1)
-			b.setPool(object{"admin_state_up": false})
-			b.refused("no_member")
-			b.setPool(object{"admin_state_up": true})
-			b.ask(3)
 		})
 	})
 }

@@ -168,7 +168,7 @@ func restartWhileDead(w *world) {
 	case err := <-resumed:
 		w.t.Fatalf("an echo without a program: %v", err)
 	case r := <-first:
-		w.t.Fatalf("a connection without a program: %v", r.err)
+		w.t.Fatalf("an answer without a program: %v", r.err)
 	case <-time.After(500 * time.Millisecond): // several retransmissions
 	}
 	w.start()

@@ -198,21 +198,22 @@ func (b *balancer) refused(reason string) {
 type dialing chan dialed
 
 type dialed struct {
-	flow *flow
+	conn net.Conn
 	err  error
 }
 
-// begin starts to connect.
+// begin starts to connect. Whether the member speaks is another question: a client
+// is connected as soon as its SYN was answered.
 func (b *balancer) begin(ctx context.Context) dialing {
 	d := make(dialing, 1)
 	go func() {
-		f, err := b.dial(ctx, b.w.Client, netip.Addr{})
-		d <- dialed{f, err}
+		conn, err := b.w.Client.Dial(ctx, "tcp", b.at.String())
+		d <- dialed{conn, err}
 	}()
 	return d
 }
 
-// pending wants the connection not to be there yet.
+// pending wants the client not to be connected yet.
 func (d dialing) pending(w *world) {
 	w.t.Helper()
 	select {
@@ -220,21 +221,25 @@ func (d dialing) pending(w *world) {
 		if r.err != nil {
 			w.t.Fatalf("the connection has ended: %v", r.err)
 		}
-		r.flow.close()
-		w.t.Fatalf("the connection was made, to %s", r.flow.member)
+		r.conn.Close()
+		w.t.Fatal("the connection was made")
 	default:
 	}
 }
 
-// made wants the connection to be there soon.
+// made wants the connection to be there soon, and to lead to a member.
 func (d dialing) made(w *world) *flow {
 	w.t.Helper()
 	r := <-d
 	if r.err != nil {
 		w.t.Fatal(r.err)
 	}
-	w.t.Cleanup(r.flow.close)
-	return r.flow
+	f, err := newFlow(r.conn)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(f.close)
+	return f
 }
 
 // load asks the balancer again and again until it is told to stop.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"qlbaas/tests/lab"
 	"qlbaas/tests/lab/labtest"
 )
@@ -135,6 +137,19 @@ func (w *world) expectNothing() {
 			w.t.Errorf("%s is left in %s", e.Name(), dir)
 		}
 	}
+	// The tables that all pools of a family share.
+	tables := []struct{ name, key, value string }{
+		{"half_open", "half_open_key", "half_open"}, {"half_open_use", "", "half_open_use"},
+	}
+	if version(w.VIP) == 6 {
+		tables[0].name, tables[1].name = "half_open6", "half_open6_use"
+	}
+	for _, table := range tables {
+		rows, err := lab.ReadPin(filepath.Join(w.bpffs, "node", "v1", "maps", table.name), table.key, table.value, 3)
+		if err != nil || len(rows) > 0 {
+			w.t.Errorf("%s still holds %v: %v", table.name, rows, err)
+		}
+	}
 }
 
 // endpoints are the members' addresses with a port.
@@ -146,20 +161,16 @@ func (w *world) endpoints(port uint16) []netip.AddrPort {
 	return all
 }
 
-// clients gives the client's host n addresses and returns them, its first one too.
+// clients gives the client's host n addresses and returns them, its first one too. It
+// keeps them: a connection that is still closing needs its own.
 func (w *world) clients(n int) []netip.Addr {
 	w.t.Helper()
 	all := []netip.Addr{w.ClientAddress}
 	for address := w.ClientAddress.Next(); len(all) < n; address = address.Next() {
 		prefix := netip.PrefixFrom(address, 24)
-		if err := w.Client.AddAddress(lab.Uplink, prefix); err != nil {
+		if err := w.Client.AddAddress(lab.Uplink, prefix); err != nil && !errors.Is(err, unix.EEXIST) {
 			w.t.Fatal(err)
 		}
-		w.t.Cleanup(func() {
-			if err := w.Client.DeleteAddress(lab.Uplink, prefix); err != nil {
-				w.t.Error(err)
-			}
-		})
 		all = append(all, address)
 	}
 	return all

@@ -93,7 +93,7 @@ struct least_search {
 	__u32 count;
 	__u32 weight;
 	__u32 taken;
-	__u32 pad;
+	__u32 avoid;
 };
 
 /* BLOCK slots; a call per slot would cost more than the comparison. */
@@ -110,7 +110,7 @@ static long least_block(__u32 block, struct least_search *search)
 		__u32 count = search->conns->count[slot];
 		__u64 ours = (__u64)count * search->weight, best = (__u64)search->count * weight;
 
-		if (!weight || ours > best)
+		if (!weight || ours > best || slot + 1 == search->avoid)
 			continue;
 		if (ours == best && !(search->slot < search->start && slot >= search->start))
 			continue;
@@ -138,9 +138,9 @@ static long least_try(__u32 try __attribute__((unused)), struct least_search *se
 
 #define LEAST_TRIES 8
 
-static __noinline __u32 choose_least(struct vip *vip, struct pool_state *ps)
+static __noinline __u32 choose_least(struct vip *vip, struct pool_state *ps, __u32 avoid)
 {
-	struct least_search search = { .vip = vip, .conns = conns_get() };
+	struct least_search search = { .vip = vip, .conns = conns_get(), .avoid = avoid };
 
 	if (!search.conns || !vip->schedule_len)
 		return NO_SLOT;
@@ -161,7 +161,7 @@ static __always_inline __u32 choose_by_method(struct vip *vip, struct pkt *pkt)
 	if (!ps)
 		return NO_SLOT;
 	if (vip->method == METHOD_LEAST_CONNECTIONS)
-		return choose_least(vip, ps);
+		return choose_least(vip, ps, pkt->avoid);
 	return choose_scheduled(vip, ps, pkt);
 }
 
