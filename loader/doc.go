@@ -18,6 +18,7 @@
 //	                                 /programs/<build>/{tc_lb,sweep_ports,xdp_lb,xdp_pass}
 //	                                 /links/{tcx,xdp,xdp_peer}
 //	<bpffs>/node/v<layout>/maps/half_open…   what the pools of a node share
+//	                            half_open6…  and the IPv6 pools, made with the first of them
 //	<state-dir>/pools/<pool id>/config.json  for readers, never read back
 //
 // # The data plane does not need the daemon
@@ -61,6 +62,14 @@
 // and is kept in the pinned constants of its programs. A member's serial is at least
 // the time in seconds when it got its slot. Both must not come back soon after their
 // owner has gone, and neither has a place of its own where it could be remembered.
+//
+// A pool has one address family (family.go), with objects of its own. An IPv6 pool's
+// device has a link-local address beside the VIP: the kernel asks for neighbours that
+// it looks after by itself from no other. Both addresses are added without duplicate
+// address detection, which would keep the VIP silent for a second.
+//
+// A member that is admin-down or drains is down to programs (pool.go, aside), so that
+// its UDP flows have another one with their next datagram.
 //
 // A build is a digest of programs and constants. The kernel's tag leaves the
 // constants out.
