@@ -13,7 +13,7 @@ import (
 const ringSize = 32768
 
 func TestHalfOpenRing(t *testing.T) {
-	onBothHooks(t, options{}, func(w *world) {
+	onBothHooks(t, options{wholeRing: true}, func(w *world) {
 		w.run("a flood takes no flow", floodTakesNoFlow)
 		if w.hook == tcHook { // the ring is the same C on XDP
 			w.run("the oldest gives way, whole", oldestGivesWay)
@@ -152,7 +152,7 @@ func placesAreFree(w *world) {
 }
 
 func TestHalfOpenPools(t *testing.T) {
-	onBothHooks(t, options{number: 1}, func(a *world) {
+	onBothHooks(t, options{number: 1, wholeRing: true}, func(a *world) {
 		b := newWorld(a, a.hook, options{number: 2, node: a.node})
 		both := func(name string, test func(a, b *world)) {
 			a.run(name, func(own *world) {

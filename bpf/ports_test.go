@@ -16,7 +16,7 @@ const (
 )
 
 func TestPorts(t *testing.T) {
-	onBothHooks(t, options{}, func(w *world) {
+	onBothHooks(t, options{wholeRing: true}, func(w *world) {
 		oneMember := func(test func(w *world)) func(w *world) {
 			return func(w *world) {
 				w.configure(func(g *maps.Generation) { g.Schedule = []uint16{0} })

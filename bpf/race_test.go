@@ -251,8 +251,7 @@ func limitOnBoth(w *world) {
 		return err
 	})
 	levels := w.levels()
-	// Two that meet at the last place may both be sent away, and come again.
-	if n := levels["active"]; n > limit || n < limit-1 {
+	if n := levels["active"]; n != limit {
 		w.Errorf("%d flows, the limit is %d", n, limit)
 	}
 	if levels["active"]+levels["drops.conn_limit"] != 2*count {

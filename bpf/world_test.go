@@ -44,6 +44,7 @@ type options struct {
 	node      *maps.Node // shared with another world
 	number    uint32     // the pool's number on the node
 	ipv6      bool       // all addresses are what six makes of them
+	wholeRing bool       // room for as many handshakes as the ring has; else a quarter
 }
 
 // onBothHooks runs the test once on each hook, in a world of its own.
@@ -94,8 +95,12 @@ func newWorld(t testing.TB, h hook, o options) *world {
 	w.must(spec.Variables[bpf.Lb4VarPoolNumber].Set(o.number))
 	spec.Maps["flows"].MaxEntries = maps.FlowEntries(o.flowLimit)
 	if w.node == nil {
+		if !o.wholeRing { // which is a quarter of the time to read it
+			spec.Maps["half_open"].MaxEntries /= 4
+		}
 		w.node = newNode(t, spec)
 	}
+	spec.Maps["half_open"].MaxEntries = w.node.Maps().HalfOpen.MaxEntries()
 	nodeMaps := w.node.Maps()
 	var objects tcObjects
 	w.must(spec.LoadAndAssign(&objects, &ebpf.CollectionOptions{MapReplacements: nodeMaps.Names()}))
