@@ -279,7 +279,7 @@ func noRoute(w *world) {
 	w.moveMember(nowhere)
 	in := seg(packet.SYN, clientISN, 0).arrives(client(1), vip)
 	w.expect("SYN", in, drops("no_route", opened(0)))
-	w.expect("SYN again", in, drops("no_route"))
+	w.expect("SYN again", in, drops("no_route").refreshing())
 }
 
 // noNeighbour: the kernel asks who has the address, and sends the packet then.
