@@ -16,7 +16,7 @@ import (
 // The crowd of TestLeastConnectionsCrowd.
 const (
 	crowdMembers = 100
-	crowdSize    = 2200
+	crowdSize    = 2400
 	crowdSamples = 40
 )
 
@@ -61,11 +61,10 @@ func TestLeastConnectionsCrowd(t *testing.T) {
 
 // crowd is many clients at once.
 type crowd struct {
-	b    *balancer
+	b *balancer
+	// held counts the connections that were made; goal is closed when all have one.
 	held atomic.Int64
-	// goal is closed when all hold a connection.
 	goal chan struct{}
-	once sync.Once
 	// dialing bounds those who connect at the same time: each takes a thread.
 	dialing chan struct{}
 
@@ -73,39 +72,59 @@ type crowd struct {
 	errs []error
 }
 
-// keepOne holds one connection after the other, each for another time, until ctx ends.
+// keepOne holds one connection after the other, each for another time, until ctx
+// ends. The next one is there before the last one goes: whatever the machine does
+// meanwhile, it is the balancer that spreads a crowd of constant size.
 func (c *crowd) keepOne(ctx context.Context, random *rand.Rand) {
+	var last *flow
+	defer func() {
+		if last != nil {
+			last.close()
+		}
+	}()
 	for ctx.Err() == nil {
-		c.dialing <- struct{}{}
-		f, err := c.b.dial(ctx, c.b.w.Client, netip.Addr{})
-		<-c.dialing
-		if err != nil {
+		next, err := c.dial(ctx)
+		if last != nil {
+			last.close()
+		}
+		if last = next; err != nil {
 			if ctx.Err() == nil {
 				c.fail(err)
 			}
 			return
 		}
 		if c.held.Add(1) == crowdSize {
-			c.once.Do(func() { close(c.goal) })
+			close(c.goal)
 		}
-		// Until everybody is there nobody leaves; then half leave soon, half late.
-		select {
-		case <-c.goal:
-		case <-ctx.Done():
+		if err := c.stay(ctx, next, random); err != nil {
+			c.fail(err)
 		}
-		stay := time.Duration(random.IntN(1000)) * time.Millisecond
-		if random.IntN(2) == 0 {
-			stay = 2*time.Second + 4*stay
-		}
-		select {
-		case <-time.After(stay):
-			if err := f.echo(); err != nil {
-				c.fail(err)
-			}
-		case <-ctx.Done():
-		}
-		f.close()
-		c.held.Add(-1)
+	}
+}
+
+func (c *crowd) dial(ctx context.Context) (*flow, error) {
+	c.dialing <- struct{}{}
+	defer func() { <-c.dialing }()
+	return c.b.dial(ctx, c.b.w.Client, netip.Addr{})
+}
+
+// stay keeps a connection for a while, half of them short and half long, and uses it
+// at the end. Until everybody is there nobody leaves.
+func (c *crowd) stay(ctx context.Context, f *flow, random *rand.Rand) error {
+	select {
+	case <-c.goal:
+	case <-ctx.Done():
+		return nil
+	}
+	long := time.Duration(random.IntN(1000)) * time.Millisecond
+	if random.IntN(2) == 0 {
+		long = 2*time.Second + 4*long
+	}
+	select {
+	case <-time.After(long):
+		return f.echo()
+	case <-ctx.Done():
+		return nil
 	}
 }
 
