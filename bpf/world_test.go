@@ -2,7 +2,6 @@ package bpf_test
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -326,29 +325,6 @@ func storedKey(k maps.FlowKey) []byte {
 
 // seenOffset is where an entry of that size keeps the tick of its last packet.
 func seenOffset(key []byte) int { return len(key) + 4 }
-
-func (w *world) rawFlows() map[bpf.Lb4FlowKey]bpf.Lb4Flow {
-	own := w.pool.Maps()
-	return readHash[bpf.Lb4FlowKey, bpf.Lb4Flow](w, own.Flows)
-}
-
-func readHash[K comparable, V any](w *world, m *ebpf.Map) map[K]V {
-	w.Helper()
-	const batch = 4096
-	all := make(map[K]V)
-	var cursor ebpf.MapBatchCursor
-	keys, values := make([]K, batch), make([]V, batch)
-	for {
-		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		for i := range n {
-			all[keys[i]] = values[i]
-		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return all
-		}
-		w.must(err)
-	}
-}
 
 func (w *world) memberState(slot int) (state bpf.Lb4MemberState) {
 	w.Helper()
