@@ -14,7 +14,8 @@
 //	parse      headers, lengths against each other and the frame     parse.h
 //	flow       found: keep its state, forward                        conntrack.h
 //	handshake  found: SYN again, SYN-ACK, or the ACK that promotes   halfopen.h
-//	stranger   a first SYN: limits, member, port, both halves        open.h, select.h, ports.h
+//	stranger   a first SYN: limits, member, port, both halves        stranger.h, select.h,
+//	                                                                  open.h, ports.h
 //	forward    route, then rewrite addresses, ports, timestamp, TTL  route.h, nat.h, tcpopt.h
 //	verdict    the only exit; counts what became of it               lb.h, stats.h, answer.h
 //

@@ -16,7 +16,9 @@
 #include "icmp.h"
 #include "stats.h"
 #include "sweep.h"
+#include "pressure.h"
 #include "open.h"
+#include "stranger.h"
 #if HOOK_FINAL
 #include "answer.h"
 #endif

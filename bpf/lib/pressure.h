@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Expiry by those who want room: while a pool's table is nearly full, a new
+ * connection looks after a few old ones, and while it is full it looks harder before
+ * it is refused. Both are rationed, so that a flood cannot buy the search.
+ */
+#pragma once
+
+#define PRESSURE_WORDS 8
+
+/*
+ * A look costs a hundred times what a SYN costs otherwise, so a flood of SYNs must
+ * not buy one each: there are at most 250 a second, and ten while the table is full
+ * and every flow in it alive.
+ */
+#define LOOK_TICKS 4
+#define FRUITLESS_TICKS 96
+
+/* May this packet look? Ticks of CPUs differ a little, and a packet that came in
+ * before the last look is no reason for another one. */
+static __always_inline bool look_due(const struct pool_state *ps, __u32 now, __u32 ticks)
+{
+	return now - ps->looked + 10 * TICKS_PER_SEC >= ticks + 10 * TICKS_PER_SEC;
+}
+
+/*
+ * The table is nearly full: a new connection looks after a few old ones. All
+ * members take turns, and all ports of a member, in the order in which they were
+ * opened; words without ports cost next to nothing. CPUs that do this at the same
+ * time may look at the same ports, which harms nothing.
+ */
+__noinline int sweep_pressed(struct vip *vip, struct pool_state *ps, __u32 now, __u32 flags)
+{
+	struct sweep_walk walk = {
+		.flags = flags,
+		.now = now,
+		.spent = now,
+		.budget = now + PRESSURE_WORDS,
+	};
+	__u32 slot;
+
+	if (!vip || !ps)
+		return 0;
+	slot = ps->sweep_slot;
+	if (!member_get(vip, slot))
+		slot = 0; /* past the last member */
+	ps->sweep_slot = slot;
+	if (!sweep_begin(&walk, vip, slot)) {
+		ps->sweep_slot = slot + 1;
+		return 0;
+	}
+	walk.word = walk.ms->sweep_word;
+	bpf_loop(NAT_WORDS, sweep_word, &walk, 0);
+	if (walk.word < NAT_WORDS) {
+		walk.ms->sweep_word = walk.word;
+		return 0;
+	}
+	walk.ms->sweep_word = 0;
+	ps->sweep_slot = slot + 1;
+	return 0;
+}
+
+#define FULL_SWEEPS 16
+
+/* A plain loop: a callback would be one call too deep, and sweep_pressed is verified
+ * once, however often it is called. */
+static __always_inline void sweep_full(struct vip *vip, struct pool_state *ps, __u32 now)
+{
+	ps->looked = now;
+	for (int i = 0; i < FULL_SWEEPS && ps->flows >= vip->flow_limit; i++)
+		sweep_pressed(vip, ps, now, SWEEP_PRESSURE | SWEEP_FULL);
+	ps->fruitless = ps->flows >= vip->flow_limit;
+}
+
+/* The table is nearly full or full: makes room where there is some to be made. */
+static __always_inline void sweep_for_room(struct vip *vip, struct pool_state *ps, __u32 now)
+{
+	if (ps->flows >= vip->flow_limit) {
+		if (!ps->fruitless || look_due(ps, now, FRUITLESS_TICKS))
+			sweep_full(vip, ps, now);
+		return;
+	}
+	if (!look_due(ps, now, LOOK_TICKS))
+		return;
+	ps->looked = now;
+	sweep_pressed(vip, ps, now, SWEEP_PRESSURE);
+}

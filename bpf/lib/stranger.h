@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * A packet that belongs to nothing we know: whose it is, whether it may open a
+ * connection, and toward which member.
+ */
+#pragma once
+
+/* Tells the client at once that there is nothing to wait for. */
+static __always_inline void refuse(struct pkt *pkt)
+{
+	if (pkt->key.proto == IPPROTO_UDP)
+		answer_wanted(pkt, ANSWER_UNREACHABLE);
+	else
+		pkt->answer = ANSWER_RST;
+}
+
+/* May the pool take one more connection? */
+static __always_inline int limits_allow(struct vip *vip, struct pkt *pkt)
+{
+	struct pool_state *ps = pool_state_get();
+
+	if (!ps)
+		return -DROP_INTERNAL;
+	if ((vip->flags & VIP_REFUSE) || !vip->schedule_len) {
+		/* Persistent clients may still reach a member whose weight is 0. */
+		if ((vip->flags & VIP_REFUSE) || !(vip->flags & VIP_AFFINITY)) {
+			refuse(pkt);
+			return -DROP_NO_MEMBER;
+		}
+	}
+	if (ps->active >= vip->connection_limit)
+		return -DROP_CONN_LIMIT;
+	return 0;
+}
+
+/* Nearly full: old flows are looked after. Full of live ones: nothing more. */
+static __always_inline int table_allows(struct vip *vip, struct pkt *pkt)
+{
+	struct pool_state *ps = pool_state_get();
+
+	if (!ps)
+		return -DROP_INTERNAL;
+	if (ps->flows < vip->flow_limit - vip->flow_limit / 4)
+		return 0;
+	sweep_for_room(vip, ps, pkt->now);
+	if (ps->flows < vip->flow_limit)
+		return 0;
+	refuse(pkt);
+	return -DROP_FLOWS_FULL;
+}
+
+#define MEMBER_TRIES 3 /* members that are asked for a free port */
+
+/* Both entries toward one member; STOP_AGAIN, or why not. */
+static __always_inline int open_toward(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot)
+{
+	__u32 place;
+	int rc;
+
+	if (pkt->key.proto == IPPROTO_UDP)
+		return datagram_open(ctx, pkt, vip, slot);
+	rc = place_claim(&place);
+	if (rc) {
+		conns_add(slot, -1);
+		return rc;
+	}
+	return handshake_open(ctx, pkt, vip, slot, place);
+}
+
+/* Member and port. A member without a free port is passed over for the next choice. */
+static __always_inline int connection_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip)
+{
+	int i, rc = -DROP_NO_MEMBER;
+	__u32 slot;
+
+	for (i = 0; i < MEMBER_TRIES; i++) {
+		slot = member_choose(vip, pkt);
+		if (slot >= MAX_SLOTS)
+			break;
+		rc = open_toward(ctx, pkt, vip, slot);
+		if (rc != -DROP_NAT_FULL)
+			return rc;
+		pkt->avoid = slot + 1;
+	}
+	refuse(pkt);
+	return rc;
+}
+
+/* A packet that belongs to nothing we know. */
+__noinline int stranger(ctx_t *ctx, struct pkt *pkt)
+{
+	struct vip *vip = vip_get();
+	int rc;
+
+	if (!pkt)
+		return -DROP_INTERNAL;
+	if (!vip || !addr_equal(&pkt->key.daddr, &vip->addr))
+		return STOP_PASS;
+	if (addr_equal(&pkt->key.saddr, &vip->addr))
+		return -DROP_SPOOF_SELF;
+	if (ip_martian(&pkt->key.saddr))
+		return -DROP_MARTIAN;
+	if (pkt->key.dport != vip->port || pkt->key.proto != vip->proto) {
+		__u32 pos = port_pos(pkt->key.dport);
+
+		if (pos >= NAT_PORTS || pkt->key.dport == vip->port)
+			return STOP_PASS;
+		return nobodys(pkt, DROP_NAT_NOMAP);
+	}
+	if (pkt->key.proto == IPPROTO_TCP && (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
+		rc = nobodys(pkt, DROP_NO_ENTRY);
+		/* Better a fast RST than a client that waits for a flow that is gone. */
+		if (rc < 0 && !(pkt->tcp_flags & (TCP_SYN | TCP_RST)))
+			answer_wanted(pkt, ANSWER_RST);
+		return rc;
+	}
+	if (ttl_spent(pkt))
+		return -DROP_TTL;
+	rc = limits_allow(vip, pkt);
+	if (!rc)
+		rc = table_allows(vip, pkt);
+	return rc ? rc : connection_open(ctx, pkt, vip);
+}
