@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -147,4 +148,38 @@ func (w *world) arp(b *balancer, want bool) error {
 		return fmt.Errorf("%w: want no answer to ARP", err)
 	}
 	return nil
+}
+
+// TestUnfinished: handshakes that nobody finishes hold no connection, and go with
+// their pool.
+func TestUnfinished(t *testing.T) {
+	onEveryHook(t, lab.TutorialOptions{}, func(w *world) {
+		b := w.balance(balancerOptions{endpoints: w.endpoints(echoPort)[:1]})
+		mend := w.deaf(0)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var all []dialing
+		for range 5 {
+			all = append(all, b.begin(ctx))
+		}
+		until(w.t, patience, func() error {
+			n := w.scrape().value("qlbaas_member_nat_ports_used", "pool", b.id)
+			if n != 5 {
+				return fmt.Errorf("%v ports are taken, want 5", n)
+			}
+			return nil
+		})
+		if n := b.stats().number("total_connections"); n != 0 {
+			w.t.Errorf("%v connections were counted", n)
+		}
+		cancel()
+		for _, d := range all {
+			if r := <-d; r.err == nil {
+				r.conn.Close()
+				w.t.Error("connected to a deaf member")
+			}
+		}
+		mend()
+		w.mustEcho(b.open())
+	})
 }
