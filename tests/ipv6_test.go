@@ -68,22 +68,17 @@ func TestIPv6Restart(t *testing.T) {
 // TestIPv6SmallHop: a path with a smaller MTU is learned by both ends, through the
 // balancer.
 func TestIPv6SmallHop(t *testing.T) {
-	for _, hook := range hooks() {
-		t.Run(hook, func(t *testing.T) {
-			w := newWorld(t, hook, lab.TutorialOptions{IPv6: true})
-			b := w.balance(balancerOptions{})
-			for host, device := range map[*lab.Host]string{w.Router: "outside"} {
-				link, err := host.Netlink().LinkByName(device)
-				if err == nil {
-					err = host.Netlink().LinkSetMTU(link, 1400)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			w.bulkBy(b, b.client, 1<<20)
-		})
-	}
+	onEveryHook(t, lab.TutorialOptions{IPv6: true}, func(w *world) {
+		b := w.balance(balancerOptions{})
+		link, err := w.Router.Netlink().LinkByName("outside")
+		if err == nil {
+			err = w.Router.Netlink().LinkSetMTU(link, 1400)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.bulkBy(b, b.client, 1<<20)
+	})
 }
 
 // TestBothFamilies: one node serves pools of both, and an address of the wrong family
