@@ -43,6 +43,7 @@ func (n *Node) SetMemberUp(poolID, memberID string, up bool) error {
 	if err := p.view.SetHealth(m.slot, verdict); err != nil {
 		return err
 	}
+	p.verdicts.Add(1)
 	n.rebuildSoon(p)
 	return nil
 }

@@ -44,6 +44,10 @@ type pool struct {
 	wanted *Balancer
 	// dirty says that a verdict waits to get into a generation.
 	dirty atomic.Bool
+	// verdicts counts changes of liveness; compared is how many a look for drift has
+	// seen, guarded by data.
+	verdicts atomic.Uint64
+	compared uint64
 
 	// data is held for moments. It guards what verdicts, statistics and the expiry
 	// look at while a long operation runs.

@@ -71,15 +71,33 @@ func (n *Node) differs(ctx context.Context, id string) bool {
 	if wanted == nil {
 		return false
 	}
-	err := n.ensureAll(context.WithValue(ctx, dryRun{}, true), p, wanted)
+	compare := func() error { return n.ensureAll(context.WithValue(ctx, dryRun{}, true), p, wanted) }
+	err := compare()
+	if err != nil && p.verdictsMoved() {
+		err = compare()
+	}
 	var drift driftError
 	switch {
+	case err != nil && p.verdictsMoved():
+		return false // a generation is due already: the next look will tell
 	case errors.As(err, &drift):
 		p.log.Info("the pool is not as wanted", "mend", drift.change)
 	case err != nil:
 		p.log.Info("the pool cannot be compared with what is wanted", "err", err)
 	}
 	return err != nil
+}
+
+// verdictsMoved tells whether a member's liveness has changed since a generation was last
+// made of it, or since verdictsMoved was last asked: the pool then differs from what is
+// wanted only until that generation is written.
+func (p *pool) verdictsMoved() bool {
+	p.data.Lock() // a verdict that is being given has been noted after this
+	defer p.data.Unlock()
+	verdicts := p.verdicts.Load()
+	moved := p.dirty.Load() || verdicts != p.compared
+	p.compared = verdicts
+	return moved
 }
 
 func (p *pool) appliedBalancer() *Balancer {
