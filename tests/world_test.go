@@ -18,14 +18,11 @@ import (
 // has to be the same on all of them.
 func hooks() []string { return []string{"tcx", "clsact", "xdp"} }
 
-// onEveryHook runs a test once for each hook, in a world of its own. The worlds live side
-// by side: most of a test's time goes to waiting for what is promised.
+// onEveryHook runs a test once for each hook, in a world of its own. One after the other:
+// namespaces have one name space per machine, and so there is one agent at a time.
 func onEveryHook(t *testing.T, o lab.TutorialOptions, test func(w *world)) {
 	for _, hook := range hooks() {
-		t.Run(hook, func(t *testing.T) {
-			t.Parallel()
-			test(newWorld(t, hook, o))
-		})
+		t.Run(hook, func(t *testing.T) { test(newWorld(t, hook, o)) })
 	}
 }
 
