@@ -99,7 +99,7 @@ unit: ## Run the tests that need no root
 .PHONY: test
 test: root deps build ## Run all tests, as root
 	packages=$(PURE); $(GO) test -count=1 $$packages
-	packages=$(LAB); $(GO) test -count=1 -p 2 -timeout 9m $$packages
+	packages=$(LAB); $(GO) test -count=1 -p 2 -timeout 15m $$packages
 
 .PHONY: race
 race: root deps ## Run the tests of what works concurrently under the race detector
