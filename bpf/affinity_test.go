@@ -110,17 +110,17 @@ func sameMember(w *world) {
 func affinityTimeout(w *world) {
 	w.comes(1, 0)
 	for range 3 {
-		w.agePersistence(1, 10790*time.Second)
+		w.agePersistence(1, 10700*time.Second)
 		w.comes(1, 0)
 	}
 	w.agePersistence(1, 10900*time.Second)
 	w.comes(1, 1)
 	w.comes(1, 1)
 	w.comes(2, 2)
-	w.configure(func(g *maps.Generation) { g.VIP.AffinityTimeout = 20 * time.Second })
-	w.agePersistence(1, 10*time.Second)
+	w.configure(func(g *maps.Generation) { g.VIP.AffinityTimeout = 100 * time.Second })
+	w.agePersistence(1, 50*time.Second)
 	w.comes(1, 1)
-	w.agePersistence(1, 40*time.Second)
+	w.agePersistence(1, 150*time.Second)
 	w.comes(1, 0)
 }
 

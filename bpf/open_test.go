@@ -116,6 +116,7 @@ func TestSourceIP(t *testing.T) {
 	onBothHooks(t, options{}, func(w *world) {
 		w.run("by the hash of the address", func(w *world) {
 			for _, seed := range []uint32{0, 1, 0x5eed, 0xffffffff} {
+				w.reset()
 				w.bySource(seed)
 				w.followsHash()
 			}

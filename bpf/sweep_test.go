@@ -43,7 +43,7 @@ func TestSweep(t *testing.T) {
 // idleFlows go after the idle timeout, and not before it.
 func idleFlows(w *world) {
 	a, b := w.open(client(1), 0, firstPort), w.open(client(2), 1, firstPort)
-	w.age(a, 7430*time.Second)
+	w.age(a, 7400*time.Second)
 	w.age(b, 7450*time.Second)
 	w.expires(0, 0)
 	w.expires(1, 1, sum(closed(1), removed(1)))
@@ -74,7 +74,7 @@ func closedFlows(w *world) {
 	w.age(stamped, 15*time.Second)
 	w.expires(0, 0)
 	w.expires(1, 1, removed(1))
-	w.age(plain, 50*time.Second)
+	w.age(plain, time.Minute)
 	w.expires(0, 1, removed(0))
 }
 
@@ -99,11 +99,11 @@ func (w *world) ageHalf(tuple bpf.Lb4FlowKey, by time.Duration) {
 func idleHandshakes(w *world) {
 	silentOne := w.syn(client(1), 0, firstPort)
 	answeredOne := w.syn(client(2), 1, firstPort).synAck()
-	w.ageHandshake(silentOne, 55*time.Second)
-	w.ageHandshake(answeredOne, 55*time.Second)
+	w.ageHandshake(silentOne, 40*time.Second)
+	w.ageHandshake(answeredOne, 40*time.Second)
 	w.nothingExpires()
-	w.ageHandshake(silentOne, 10*time.Second)
-	w.ageHandshake(answeredOne, 10*time.Second)
+	w.ageHandshake(silentOne, 25*time.Second)
+	w.ageHandshake(answeredOne, 25*time.Second)
 	silentOne.sends("SYN again", seg(packet.SYN, clientISN, 0)) // keeps it
 	w.expires(0, 0)
 	w.expires(1, 1, forgotten(1))
@@ -136,14 +136,13 @@ func sweepUnderPressure(w *world) {
 	over.bothFIN()
 	w.age(over, -time.Hour)
 	half := w.syn(client(3), 2, firstPort)
-	w.ageHandshake(half, 3*time.Second)
 	s := maps.Sweep{Pressure: true}
 	for slot := range uint16(3) {
 		s.Slot = slot
 		w.sweeps("too early", s, maps.Swept{})
 	}
 	w.age(over, time.Hour+time.Second)
-	w.ageHandshake(half, 4*time.Second)
+	w.ageHandshake(half, 7*time.Second)
 	w.sweeps("live", maps.Sweep{Slot: 0, Pressure: true}, maps.Swept{})
 	w.sweeps("closed", maps.Sweep{Slot: 1, Pressure: true}, maps.Swept{Expired: 1}, removed(1))
 	w.sweeps("half-open", maps.Sweep{Slot: 2, Pressure: true}, maps.Swept{Expired: 1}, forgotten(2))
