@@ -12,6 +12,7 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // Packets of the balancer's own: what they hold, byte by byte, is compared by expect
@@ -40,6 +41,7 @@ func (c conn) strays(what string, s segment) {
 }
 
 func TestAnswers(t *testing.T) {
+	rows.Proves(t, 21, 22, 23, 24)
 	onBothHooks(t, options{}, func(w *world) {
 		w.run("RST to a stranger", resetToStranger)
 		w.run("none to a RST", func(w *world) {

@@ -7,6 +7,7 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // router is somebody on the way, who sends errors about what passes him.
@@ -196,6 +197,7 @@ func shortQuotes(w *world) {
 
 // brokenQuotes: what cannot be read tells nothing.
 func brokenQuotes(w *world) {
+	rows.Proves(w, 2)
 	c := w.open(client(1), 0, firstPort)
 	e := w.errors()[0].layer
 	from, to := w.host(netip.AddrPortFrom(router, 1)).Addr(), c.vip().Addr()

@@ -10,9 +10,11 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 func TestNAT(t *testing.T) {
+	rows.Proves(t, 8, 18, 20, 21, 22, 23, 24, 25, 26, 39)
 	onBothHooks(t, options{}, func(w *world) {
 		w.run("IP options", ipOptions)
 		w.run("TTL", ttl)
@@ -23,6 +25,12 @@ func TestNAT(t *testing.T) {
 		w.run("any client", anyClient)
 		w.run("client in the subnet", func(w *world) {
 			c := w.open(netip.AddrPortFrom(neighbor, 50000), 0, 1024)
+			c.works()
+		})
+		w.run("member as client", func(w *world) {
+			c := w.open(netip.AddrPortFrom(memberAddress(1).Addr(), 50000), 0, 1024)
+			c.works()
+			c = w.open(memberAddress(2), 1, 1024) // from its service port
 			c.works()
 		})
 		w.run("MTU of the route", routeMTU)
@@ -50,12 +58,17 @@ func ipOptions(w *world) {
 		s.ip.Options = options
 		c.sends("data with options", s)
 	}
-	// Loose source route and router alert: carried on, never obeyed.
+	// Source routes, router alert and timestamp: carried on, never obeyed.
 	c := w.open(client(11), 1, 1027)
-	for _, options := range [][]byte{{131, 7, 4, 192, 0, 2, 1, 0}, {148, 4, 0, 0}, {68, 8, 5, 0, 0, 0, 0, 0}} {
+	for _, options := range [][]byte{
+		{131, 7, 4, 192, 0, 2, 1, 0}, {137, 7, 4, 192, 0, 2, 1, 0}, {148, 4, 0, 0}, {68, 8, 5, 0, 0, 0, 0, 0},
+	} {
 		s := seg(packet.ACK, c.cseq, c.mseq)
 		s.ip.Options = options
 		c.sends(fmt.Sprintf("option %d", options[0]), s)
+		s = seg(packet.ACK, c.mseq, c.cseq)
+		s.ip.Options = options
+		c.gets(fmt.Sprintf("option %d", options[0]), s)
 	}
 }
 
@@ -158,9 +171,12 @@ func badSums(w *world) {
 
 		bad = s
 		bad.ip.Sum = packet.SumBad
+		in, _ = c.up(bad)
+		good, out = c.up(s)
+		w.wrongAsBefore("IP sum", 24, in, good, out)
 		in, _ = c2.down(bad)
 		good, out = c2.down(s)
-		w.wrongAsBefore("IP sum", 24, in, good, out)
+		w.wrongAsBefore("member's IP sum", 24, in, good, out)
 	}
 	s := seg(packet.SYN, clientISN, 0)
 	s.tcp.Sum = packet.SumBad

@@ -10,9 +10,11 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 func TestUDP(t *testing.T) {
+	rows.Proves(t, 2, 30, 32, 40, 42)
 	for _, o := range []options{{flowLimit: 64}, {flowLimit: 64, ipv6: true}} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[o.ipv6], func(t *testing.T) {
 			onBothHooks(t, o, func(w *world) {
@@ -20,7 +22,7 @@ func TestUDP(t *testing.T) {
 					"a datagram makes a flow": datagramsMakeFlows, "lengths": datagramLengths,
 					"sums": datagramSums, "idle": idleDatagrams, "member goes down": datagramsOfDownMember,
 					"at the limits": datagramLimits, "nobody is there": datagramsRefused,
-					"stray": strayDatagrams, "without hops": datagramsWithoutHops,
+					"stray": strayDatagrams, "in fragments": datagramFragments, "without hops": datagramsWithoutHops,
 				} {
 					w.run(name, func(w *world) {
 						w.listenUDP()
@@ -259,6 +261,43 @@ func strayDatagrams(w *world) {
 	w.expect("SYN to the listener's port", in, passes())
 	self := datagram(10).arrives(w.gen.VIP.Address, w.gen.VIP.Address)
 	w.expect("from the VIP itself", self, drops("spoof_self"))
+}
+
+// datagramFragments: a port is only in the first fragment, and the first one alone is
+// of no use; so none of them goes on, from either side, in whatever order.
+func datagramFragments(w *world) {
+	c := w.datagramFlow(client(1), 0, firstPort)
+	const size = 1480
+	whole := append(make([]byte, 8), packet.Repeat(4000)...)
+	for name, way := range map[string]func(segment) ([]byte, []byte){"client's": c.up, "member's": c.down} {
+		like, _ := way(datagram(0))
+		for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 1, 0}} {
+			for _, i := range order {
+				part := whole[i*size : min((i+1)*size, len(whole))]
+				in := w.fragment(like, i*size, i < 2, part)
+				w.expect(fmt.Sprintf("%s fragment %d of %v", name, i, order), in, drops("frag"))
+			}
+		}
+	}
+	c.sends("whole", datagram(10))
+	c.gets("whole", datagram(10))
+}
+
+// fragment is a piece of a datagram between the hosts of another one.
+func (w *world) fragment(like []byte, offset int, more bool, part []byte) []byte {
+	to, from := addressesOf(like)
+	e := packet.Ethernet{Dst: ownMAC, Src: macOf(from)}
+	if w.ipv6 {
+		ip := packet.IPv6{
+			Src: from, Dst: to, HopLimit: 64, NextHeader: new(uint8(packet.ProtoUDP)),
+			Extensions: []packet.Extension{packet.Fragment(uint16(offset), more, 7)},
+		}
+		return packet.Frame(e, ip, packet.Payload(part))
+	}
+	ip := packet.IPv4{
+		Src: from, Dst: to, TTL: 64, ID: 7, MF: more, FragmentOffset: offset, Protocol: new(uint8(packet.ProtoUDP)),
+	}
+	return packet.Frame(e, ip, packet.Payload(part))
 }
 
 func datagramsWithoutHops(w *world) {

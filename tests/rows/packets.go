@@ -4,7 +4,7 @@ package rows
 func frames() []Row {
 	return []Row{
 		{Number: 1, Packet: "Ethernet frame of type 0800 with 0–19 bytes of IPv4", Becomes: "`trunc_l3`"},
-		{Number: 2, Packet: "to V, the transport header cut: TCP at 0–19 bytes, UDP and ICMP at 0–7", Becomes: "`trunc_l4`; ICMP too short to be an error: `icmp_type` or the stack's"},
+		{Number: 2, Packet: "to V, the transport header cut: TCP at 0–19 bytes, UDP and ICMP at 0–7", Becomes: "`trunc_l4`"},
 		{Number: 3, Packet: "SYN, ACK and data of which only 14, 20 or 34 bytes are linear", Becomes: "forwarded as any other"},
 		{Number: 4, Packet: "TCP super-packet of 20 kB, segments of 1460, partial sum", Becomes: "forwarded whole; 14 good segments at M"},
 		{Number: 5, Packet: "UDP super-packet of ten datagrams, partial sum", Becomes: "forwarded whole; ten good datagrams at M"},
