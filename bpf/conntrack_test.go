@@ -1,12 +1,10 @@
 package bpf_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
 
-	"qlbaas/bpf"
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
 )
@@ -334,33 +332,15 @@ func wrapping(w *world) {
 // age lets time pass for one connection.
 func (w *world) age(c conn, by time.Duration) {
 	w.Helper()
-	w.ageEntry(maps.FlowKey{Source: c.client, Destination: c.vip(), Protocol: w.gen.VIP.Protocol}, by)
-	w.ageEntry(maps.FlowKey{Source: c.member(), Destination: c.nat(), Protocol: w.gen.VIP.Protocol}, by)
+	w.ageEntry(c.upKey(), by)
+	w.ageEntry(c.downKey(), by)
 }
 
-// ageEntry lets time pass for one direction, in either family.
+// ageEntry lets time pass for one direction.
 func (w *world) ageEntry(tuple maps.FlowKey, by time.Duration) {
 	w.Helper()
-	own := w.pool.Maps()
-	key := storedKey(tuple)
-	entry, err := own.Flows.LookupBytes(key)
-	w.must(err)
-	if entry == nil {
-		w.Fatalf("there is no flow %v", tuple)
-	}
-	seen := entry[seenOffset(key):]
-	binary.NativeEndian.PutUint32(seen, binary.NativeEndian.Uint32(seen)-uint32(by>>20))
-	w.must(own.Flows.Put(key, entry))
-}
-
-// ageFlow lets time pass for one direction.
-func (w *world) ageFlow(key bpf.Lb4FlowKey, by time.Duration) {
-	w.Helper()
-	own := w.pool.Maps()
-	var f bpf.Lb4Flow
-	w.must(own.Flows.Lookup(key, &f))
-	f.Seen -= uint32(by >> 20)
-	w.must(own.Flows.Put(key, f))
+	own, key := w.pool.Maps(), storedKey(tuple)
+	w.edit(own.Flows, key, func(entry []byte) { earlier(entry[seenOffset(key):], by) })
 }
 
 // expires runs the expiry over a slot: so many flows and handshakes end, with all

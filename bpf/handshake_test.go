@@ -138,16 +138,16 @@ func answersFromElsewhere(w *world) {
 	c := w.syn(client(1), 0, 1024)
 	s := seg(packet.SYN|packet.ACK, memberISN, c.cseq)
 	for name, from := range map[string]netip.AddrPort{
-		"another member":        memberAddress(1),
-		"another of its ports":  netip.AddrPortFrom(memberAddress(0).Addr(), 81),
+		"another member":        w.memberAt(1),
+		"another of its ports":  netip.AddrPortFrom(w.memberAt(0).Addr(), 81),
 		"the client":            client(1),
 		"a stranger":            client(9),
-		"its ephemeral port":    netip.AddrPortFrom(memberAddress(0).Addr(), 40001),
+		"its ephemeral port":    netip.AddrPortFrom(w.memberAt(0).Addr(), 40001),
 		"the gateway, its port": netip.AddrPortFrom(gateway, 80),
 	} {
 		w.expect("SYN-ACK from "+name, s.arrives(from, c.nat()), drops("nat_nomap"))
 	}
-	w.expect("SYN-ACK to another port", s.arrives(c.member(), netip.AddrPortFrom(vip.Addr(), 1025)), drops("nat_nomap"))
+	w.expect("SYN-ACK to another port", s.arrives(c.member(), netip.AddrPortFrom(w.vip().Addr(), 1025)), drops("nat_nomap"))
 	c = c.synAck().ack()
 	c.works()
 	// The member's own business, from its service port to the client, is not ours.

@@ -2,6 +2,7 @@ package bpf_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -66,7 +67,7 @@ func (w *world) forwards(in []byte) ([]byte, error) {
 }
 
 func TestRaces(t *testing.T) {
-	onBothHooks(t, options{flowLimit: 32768}, func(w *world) {
+	onFamilies(t, options{flowLimit: 32768}, func(w *world) {
 		w.run("one SYN on both", oneSYNOnBoth)
 		w.run("no port twice", noPortTwice)
 		w.run("turns", turnsOnBoth)
@@ -87,7 +88,7 @@ func oneSYNOnBoth(w *world) {
 	const count = 1000
 	var outs [2][count][]byte
 	w.together(count, func(cpu, n int) (err error) {
-		outs[cpu][n], err = w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(n), vip))
+		outs[cpu][n], err = w.forwards(seg(packet.SYN, clientISN, 0).arrives(w.client(n), w.vip()))
 		return err
 	})
 	for n := range count {
@@ -105,9 +106,9 @@ func noPortTwice(w *world) {
 	const count = 4000
 	var ports [2][count]uint16
 	w.together(count, func(cpu, n int) error {
-		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(2*n+cpu), vip))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(w.client(2*n+cpu), w.vip()))
 		if err == nil {
-			ports[cpu][n] = uint16(out[34])<<8 | uint16(out[35])
+			ports[cpu][n] = binary.BigEndian.Uint16(out[transportOf(out):])
 		}
 		return err
 	})
@@ -132,7 +133,7 @@ func (w *world) bySlot(count int) [3]int {
 	w.Helper()
 	var counts [2][3]int
 	w.together(count, func(cpu, n int) error {
-		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(2*n+cpu), vip))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(w.client(2*n+cpu), w.vip()))
 		if err != nil {
 			return err
 		}
@@ -165,8 +166,8 @@ func firstConnections(w *world) {
 	const count = 1000
 	var slots [2][count]int
 	w.together(count, func(cpu, n int) error {
-		from := netip.AddrPortFrom(client(n).Addr(), uint16(5000+cpu))
-		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(from, vip))
+		from := netip.AddrPortFrom(w.client(n).Addr(), uint16(5000+cpu))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(w.host(from), w.vip()))
 		if err == nil {
 			slots[cpu][n], err = w.whose(out)
 		}
@@ -266,7 +267,7 @@ func portAgainOnBoth(w *world) {
 		w.quick(client(n)).close()
 	}
 	w.together(count, func(_, n int) error {
-		_, _, err := w.try(seg(packet.SYN, 1, 0).arrives(client(n), vip))
+		_, _, err := w.try(seg(packet.SYN, 1, 0).arrives(w.client(n), w.vip()))
 		return err
 	})
 	if levels := w.levels(); levels["flows"] != 0 || levels["handshakes"] != count || levels["active"] != 0 {
@@ -322,7 +323,7 @@ func lastMoment(w *world) {
 	})
 	inVain, left := 0, w.snapshot().flows
 	for n, c := range all {
-		_, there := left[maps.FlowKey{Source: c.client, Destination: vip, Protocol: maps.TCP}]
+		_, there := left[maps.FlowKey{Source: c.client, Destination: w.vip(), Protocol: maps.TCP}]
 		if there && !passed[n] {
 			w.Errorf("flow %d is left, though its packet was dropped", n)
 		}
@@ -361,7 +362,7 @@ func packetsAndExpiry(w *world) {
 	random := [2]*rand.Rand{rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1))}
 	w.together(rounds, func(cpu, _ int) error {
 		r := random[cpu]
-		in := w.anything(r, client(r.IntN(clients)))
+		in := w.anything(r, w.client(r.IntN(clients)))
 		_, _, err := w.try(in)
 		return err
 	})
@@ -372,10 +373,10 @@ func packetsAndExpiry(w *world) {
 	state := w.snapshot()
 	w.Logf("at the end: %s", state.counts)
 	for key := range state.flows {
-		w.ageFlow(rawKey(key.Source, key.Destination), 3*time.Hour)
+		w.ageEntry(key, 3*time.Hour)
 	}
 	for key := range state.handshakes {
-		w.ageHalf(rawKey(key.Source, key.Destination), time.Hour)
+		w.ageHalf(key, time.Hour)
 	}
 	for slot := range 3 {
 		w.sweepAll(slot, maps.Sweep{})
@@ -393,23 +394,23 @@ func (w *world) anything(r *rand.Rand, from netip.AddrPort) []byte {
 	seq, ack := uint32(clientISN+1), uint32(memberISN+1)
 	switch r.IntN(8) {
 	case 0, 1:
-		return seg(packet.SYN, clientISN, 0).arrives(from, vip)
+		return seg(packet.SYN, clientISN, 0).arrives(w.host(from), w.vip())
 	case 2:
-		return seg(packet.ACK, seq, ack).arrives(from, vip)
+		return seg(packet.ACK, seq, ack).arrives(w.host(from), w.vip())
 	case 3:
-		return seg(packet.FIN|packet.ACK, seq, ack).arrives(from, vip)
+		return seg(packet.FIN|packet.ACK, seq, ack).arrives(w.host(from), w.vip())
 	case 4:
-		return seg(packet.RST, seq, 0).arrives(from, vip)
+		return seg(packet.RST, seq, 0).arrives(w.host(from), w.vip())
 	}
 	// Ports are given in order, so the last few are likely to be in use.
 	slot := r.IntN(3)
-	nat := netip.AddrPortFrom(vip.Addr(), w.recentPort(slot, r.IntN(20)))
+	nat := netip.AddrPortFrom(w.vip().Addr(), w.recentPort(slot, r.IntN(20)))
 	flags := []packet.Flags{packet.SYN | packet.ACK, packet.SYN | packet.ACK, packet.SYN | packet.ACK, packet.FIN | packet.ACK, packet.RST}[r.IntN(5)]
 	s := seg(flags, memberISN, seq)
 	if flags&packet.SYN == 0 {
 		s.tcp.Seq++
 	}
-	return s.arrives(memberAddress(slot), nat)
+	return s.arrives(w.memberAt(slot), nat)
 }
 
 // recentPort is the one that the member in the slot was given so many connections ago.
