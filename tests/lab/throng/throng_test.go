@@ -1,4 +1,4 @@
-package crowd_test
+package throng_test
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"qlbaas/tests/lab"
-	"qlbaas/tests/lab/crowd"
+	"qlbaas/tests/lab/throng"
 	"qlbaas/tests/lab/labtest"
 )
 
@@ -16,8 +16,8 @@ func TestMain(m *testing.M) { os.Exit(lab.Enter(m.Run)) }
 
 const patience = 10 * time.Second
 
-// TestCrowd: what lives is counted as alive, and what the server has ended as lost.
-func TestCrowd(t *testing.T) {
+// TestThrong: what lives is counted as alive, and what the server has ended as lost.
+func TestThrong(t *testing.T) {
 	l := labtest.New(t)
 	h, err := l.Host("h")
 	if err != nil {
@@ -30,19 +30,19 @@ func TestCrowd(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c := crowd.Clients{Host: h, Target: target}
-	idle, err := crowd.Hold(ctx, c, 50)
+	c := throng.Clients{Host: h, Target: target}
+	idle, err := throng.Hold(ctx, c, 50)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer idle.Close()
-	busy, err := crowd.Hold(ctx, c, 10)
+	busy, err := throng.Hold(ctx, c, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer busy.Close()
 	work := busy.Work(10*time.Millisecond, patience)
-	visits := crowd.Visit(c, 50, patience)
+	visits := throng.Visit(c, 50, patience)
 	ended := time.After(300 * time.Millisecond)
 	if lost, why := idle.Lost(patience); lost != 0 {
 		t.Errorf("%d are lost: %v", lost, why)
@@ -62,7 +62,7 @@ func TestCrowd(t *testing.T) {
 	if lost, _ := idle.Lost(patience); lost != idle.Len() {
 		t.Errorf("%d are lost, want %d", lost, idle.Len())
 	}
-	visits = crowd.Visit(c, 50, patience)
+	visits = throng.Visit(c, 50, patience)
 	<-time.After(100 * time.Millisecond)
 	if v := visits.Stop(); v.Tried == 0 || v.InTime != 0 || v.Why == nil {
 		t.Errorf("of %d visits %d were in time: %v", v.Tried, v.InTime, v.Why)

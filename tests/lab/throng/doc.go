@@ -1,7 +1,7 @@
-// Package crowd is many clients of an echo server (lab.Echo) at once: connections that
+// Package throng is many clients of an echo server (lab.Echo) at once: connections that
 // are only held, ones that are busy, and new ones that come and go. What happens to them
 // is counted, not judged.
-package crowd
+package throng
 
 import (
 	"bufio"
