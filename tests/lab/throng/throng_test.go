@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"qlbaas/tests/lab"
-	"qlbaas/tests/lab/throng"
 	"qlbaas/tests/lab/labtest"
+	"qlbaas/tests/lab/throng"
 )
 
 func TestMain(m *testing.M) { os.Exit(lab.Enter(m.Run)) }
