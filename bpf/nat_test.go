@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"testing"
 
@@ -114,6 +113,7 @@ func ttl(w *world) {
 }
 
 func untouchedBits(w *world) {
+	rows.Proves(w, 71)
 	s := seg(packet.SYN|packet.ECE|packet.CWR|packet.AE, clientISN, 0)
 	s.ip.DF = false
 	c := w.synWith(client(1), 0, 1024, s).synAck().ack()
@@ -159,6 +159,7 @@ func padding(w *world) {
 // badSums: the sum is changed by what was rewritten and stays as wrong as it was, so
 // that the receiver finds out.
 func badSums(w *world) {
+	rows.Proves(w, 72)
 	c := w.open(client(1), 0, 1024)
 	c2 := w.open(client(2), 1, 1024)
 	for _, n := range []int{0, 1, 100, 1459} {
@@ -214,6 +215,7 @@ func distance(a, b []byte) uint16 {
 // everyChecksum: for every value that the sums can have before, the sums after are
 // what a full computation gives, bit by bit.
 func everyChecksum(w *world) {
+	rows.Proves(w, 73)
 	c := w.open(client(1), 0, 1024)
 	values := make(map[uint16]bool)
 	for n := range 0x10000 {
@@ -251,13 +253,6 @@ func anyClient(w *world) {
 		}
 		w.sums("SYN-ACK", out)
 	}
-}
-
-// random is a source whose seed is logged.
-func (w *world) random() *rand.Rand {
-	seed := rand.Uint64()
-	w.Logf("random seed %#x", seed)
-	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // moveMember gives the member in slot 0 another address, and all turns.
