@@ -405,6 +405,7 @@ func optionsInQuote(w *world) {
 
 // icmpTypes that nobody has a use for.
 func icmpTypes(w *world) {
+	rows.Proves(w, 82)
 	for kind := range 256 {
 		o := drops("icmp_type").late()
 		switch kind {
@@ -419,6 +420,7 @@ func icmpTypes(w *world) {
 }
 
 func icmp6Types(w *world) {
+	rows.Proves(w, 82)
 	for kind := range 256 {
 		o := drops("icmp_type").late()
 		switch {

@@ -14,6 +14,7 @@ import (
 // TestIPv6 runs what depends on the family on the other one. What both share is C that
 // is compiled from one source; the stories are those of the IPv4 tests.
 func TestIPv6(t *testing.T) {
+	rows.Proves(t, 49)
 	onBothHooks(t, options{ipv6: true}, func(w *world) {
 		w.run("three steps make a flow", func(w *world) {
 			for n := range 30 {
@@ -29,6 +30,8 @@ func TestIPv6(t *testing.T) {
 			"client closes first": func(w *world) { closing(w, true) },
 			"both close at once":  simultaneousClose, "half-closed": halfClosed, "RST ends a flow once": trueRST,
 			"RST of another number": forgedRST, "client uses its port again": portAgain,
+			"SYN in a flow": synInFlow, "RST prepared by forged data": preparedRST, "FIN of another number": forgedFIN,
+			"answers from elsewhere": answersFromElsewhere, "member closes first": func(w *world) { closing(w, false) },
 			"late packets": latePackets, "keepalive and window probe": keepalive, "numbers that wrap": wrapping,
 		} {
 			w.run(name, test)
@@ -39,6 +42,7 @@ func TestIPv6(t *testing.T) {
 // TestIPv6Packets: headers that only IPv6 has, and what is hostile about them.
 func TestIPv6Packets(t *testing.T) {
 	rows.Proves(t, 1, 2, 8, 12, 13, 16, 19, 21, 22, 23, 25, 26, 27, 28, 29, 36, 37, 38, 40, 41, 43, 44, 45, 46, 47, 48)
+	rows.Proves(t, 106, 110, 111, 112, 113)
 	onBothHooks(t, options{ipv6: true}, func(w *world) {
 		for name, prepare := range map[string]func(w *world){
 			"nothing known":  func(*world) {},
@@ -201,6 +205,7 @@ func short6() (cases []hostile) {
 
 // extensionsPass: options are stepped over, and carried on as they are.
 func extensionsPass(w *world) {
+	rows.Proves(w, 111)
 	lists := map[string][]packet.Extension{
 		"hop-by-hop":  {packet.HopByHop(nil)},
 		"destination": {packet.DestinationOptions(nil)},
@@ -282,6 +287,7 @@ func bits6(w *world) {
 }
 
 func badSums6(w *world) {
+	rows.Proves(w, 72)
 	c := w.open(client(1), 0, firstPort)
 	at := ethernetLength + ipv6Length + 16
 	for _, n := range []int{0, 1, 100, 1439} {

@@ -10,9 +10,11 @@ import (
 	"qlbaas/bpf"
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 func TestConnectionLimit(t *testing.T) {
+	rows.Proves(t, 105)
 	onFamilies(t, options{}, func(w *world) {
 		limit := func(n uint32) {
 			w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = n })
@@ -53,6 +55,7 @@ func TestConnectionLimit(t *testing.T) {
 // limitAtACK: handshakes do not count, so more of them may be under way than there
 // is room for flows. Who comes late waits: his ACK, or his data, is sent again.
 func limitAtACK(w *world) {
+	rows.Proves(w, 105)
 	w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = 1 })
 	a := w.syn(client(1), 0, firstPort).synAck()
 	b := w.syn(client(2), 1, firstPort).synAck()
@@ -73,6 +76,7 @@ func limitAtACK(w *world) {
 }
 
 func TestRefusals(t *testing.T) {
+	rows.Proves(t, 106)
 	onBothHooks(t, options{}, func(w *world) {
 		w.run("pool is down", func(w *world) {
 			c := w.open(client(9), 0, firstPort)
@@ -140,6 +144,7 @@ func (w *world) refusals() {
 }
 
 func TestFlowLimit(t *testing.T) {
+	rows.Proves(t, 121)
 	const room = 64
 	onFamilies(t, options{flowLimit: room}, func(w *world) {
 		w.run("full of live flows", func(w *world) {

@@ -9,6 +9,7 @@ import (
 	"qlbaas/bpf"
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 const (
@@ -53,6 +54,7 @@ func TestPorts(t *testing.T) {
 // wholeRange: every port of the range once, in order, before any is used again. The
 // handshakes are let go on the way, as the ring does it.
 func wholeRange(w *world) {
+	rows.Proves(w, 66)
 	for n := range maps.NATPorts + 10 {
 		from := w.host(netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, byte(n >> 16), byte(n >> 8), byte(n)}), 40000))
 		out := w.only(seg(packet.SYN, clientISN, 0).arrives(from, w.vip()))
@@ -63,6 +65,7 @@ func wholeRange(w *world) {
 }
 
 func freedPort(w *world) {
+	rows.Proves(w, 61, 66)
 	for n := range 5 {
 		c := w.syn(client(n), 0, firstPort+uint16(n))
 		c.gets("RST", seg(packet.RST|packet.ACK, 0, c.cseq), forgotten(0))
@@ -119,6 +122,7 @@ func (w *world) addConns(slot int, n uint32) {
 // listenersPort: a listener within the range is reached by clients, and members'
 // answers never look as if they were for it.
 func listenersPort(w *world) {
+	rows.Proves(w, 100)
 	w.configure(func(g *maps.Generation) { g.VIP.Address = netip.AddrPortFrom(w.vip().Addr(), 8080) })
 	w.moveCursor(0, 8078, 0)
 	for n, want := range []uint16{8078, 8079, 8081, 8082} {
@@ -191,6 +195,7 @@ func busyPorts(w *world) {
 
 // allTaken: there is no port for another connection, and the client hears it.
 func allTaken(w *world) {
+	rows.Proves(w, 119)
 	w.plant(0, firstPort, lastPort)
 	for range 3 {
 		w.refused("SYN", seg(packet.SYN, clientISN, 0), "nat_full")
@@ -206,6 +211,7 @@ func allTaken(w *world) {
 // otherMember: a client that cannot have the member whose turn it is, or to whom its
 // address falls, gets another one.
 func otherMember(w *world) {
+	rows.Proves(w, 119)
 	w.plant(0, firstPort, lastPort)
 	for n, slot := range []int{1, 2, 1, 2} { // the turns of slot 0 are spent
 		c := w.quick(client(20 + n))

@@ -16,6 +16,7 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // Two CPUs at once. What must hold is asserted when they are done; how often they
@@ -162,6 +163,7 @@ func fewestOnBoth(w *world) {
 
 // firstConnections: a browser opens several at once, and all must meet one member.
 func firstConnections(w *world) {
+	rows.Proves(w, 109)
 	w.configure(func(g *maps.Generation) { g.VIP.Affinity = true })
 	const count = 1000
 	var slots [2][count]int
@@ -301,6 +303,7 @@ func closedOnBoth(w *world) {
 // lastMoment: either the packet comes first and the flow stays, or the expiry does and
 // both halves are gone. Only a packet that comes in between may have been for nothing.
 func lastMoment(w *world) {
+	rows.Proves(w, 108)
 	const count = 500
 	w.configure(func(g *maps.Generation) { g.Schedule = []uint16{0} })
 	var all [count]conn
@@ -337,6 +340,7 @@ func lastMoment(w *world) {
 // packetsAndExpiry: clients open, talk, close, reset, come again at random while the
 // expiry takes whatever has been quiet for a moment. In the end nothing is left.
 func packetsAndExpiry(w *world) {
+	rows.Proves(w, 108, 123)
 	w.configure(func(g *maps.Generation) {
 		g.VIP.HalfOpenPressure, g.VIP.Closing, g.VIP.Rest = 0, 0, 0
 	})

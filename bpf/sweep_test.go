@@ -12,6 +12,7 @@ import (
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
 	"qlbaas/tests/packet/afpacket"
+	"qlbaas/tests/rows"
 )
 
 // Time passes by writing it into the entries, not by waiting.
@@ -93,6 +94,7 @@ func (w *world) ageHalf(tuple maps.FlowKey, by time.Duration) {
 }
 
 func idleHandshakes(w *world) {
+	rows.Proves(w, 65)
 	silentOne := w.syn(client(1), 0, firstPort)
 	answeredOne := w.syn(client(2), 1, firstPort).synAck()
 	w.ageHandshake(silentOne, 40*time.Second)
@@ -126,6 +128,7 @@ func eitherDirection(w *world) {
 
 // sweepUnderPressure shortens what nobody misses.
 func sweepUnderPressure(w *world) {
+	rows.Proves(w, 65)
 	live := w.open(client(1), 0, firstPort)
 	w.age(live, 7000*time.Second)
 	over := w.open(client(2), 1, firstPort)
@@ -257,6 +260,7 @@ func leftMarks(w *world) {
 
 // drainingMember: removed or admin-down, but its flows go on, and end in time.
 func drainingMember(w *world) {
+	rows.Proves(w, 107)
 	a, b := w.open(client(1), 0, firstPort), w.open(client(2), 1, firstPort)
 	w.configure(func(g *maps.Generation) {
 		g.Members[0].Present, g.Members[0].Weight = false, 0
@@ -276,6 +280,7 @@ func drainingMember(w *world) {
 // endOfDrain: what is still open gets a RST with its next packet, from either side,
 // and the other side gets one too.
 func endOfDrain(w *world) {
+	rows.Proves(w, 107)
 	wire := w.wire()
 	a, b, c := w.open(client(1), 0, firstPort), w.open(client(2), 1, firstPort), w.open(client(3), 2, firstPort)
 	d, e := w.open(client(4), 0, firstPort+1), w.open(client(5), 1, firstPort+1)

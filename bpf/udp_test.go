@@ -78,6 +78,7 @@ func datagramsMakeFlows(w *world) {
 
 // datagramLengths: no payload is a payload; a length that contradicts is none.
 func datagramLengths(w *world) {
+	rows.Proves(w, 76, 77)
 	c := w.datagramFlow(client(1), 0, firstPort)
 	for _, n := range []int{0, 1, 2, 3, 1000, 1400} {
 		c.sends(fmt.Sprintf("%d bytes", n), datagram(n))
@@ -111,6 +112,7 @@ func (c conn) up0(s segment) (in, out []byte) { return s.arrives(c.client, c.vip
 // datagramSums: none stays none; one that comes out as 0 is sent as all ones; a wrong
 // one stays wrong.
 func datagramSums(w *world) {
+	rows.Proves(w, 74, 75)
 	c := w.datagramFlow(client(1), 0, firstPort)
 	if !w.ipv6 {
 		s := datagram(100)
@@ -154,6 +156,7 @@ func datagramSums(w *world) {
 
 // idleDatagrams: a flow lives as long as either side speaks within the idle timeout.
 func idleDatagrams(w *world) {
+	rows.Proves(w, 80)
 	c := w.datagramFlow(client(1), 0, firstPort)
 	w.age(c, 119*time.Second)
 	w.nothingExpires()
@@ -171,6 +174,7 @@ func idleDatagrams(w *world) {
 // datagramsOfDownMember: there is no connection that could break, so the next datagram
 // goes to another member.
 func datagramsOfDownMember(w *world) {
+	rows.Proves(w, 79)
 	c := w.datagramFlow(client(1), 0, firstPort)
 	w.setUp(0, false)
 	c.gets("answer of one that is down", datagram(10))
@@ -318,6 +322,7 @@ func datagramsWithoutHops(w *world) {
 
 // firstDatagramsOnBoth: one flow for a client, whoever is first.
 func firstDatagramsOnBoth(w *world) {
+	rows.Proves(w, 78)
 	const clients = 1000
 	w.together(clients, func(_, n int) error {
 		_, err := w.forwards(datagram(10).arrives(client(n), vip))
