@@ -13,6 +13,8 @@ import (
 func figures() []figure {
 	return []figure{
 		b1(),
+		b2(),
+		b3(),
 	}
 }
 

@@ -123,22 +123,41 @@ func (t *tests) note(e event) {
 	}
 }
 
-// leaves are the tests among names that have no subtests.
-func leaves(names map[string]bool, all ...map[string]bool) (out []string) {
-	for name := range names {
-		if !hasSubtests(name, append(all, names)) {
-			out = append(out, name)
+// sum adds up a number that tests have said.
+func (t *tests) sum(name string) (total float64) {
+	for _, n := range t.numbers {
+		if x, ok := n[name].(float64); ok {
+			total += x
 		}
 	}
-	return out
+	return total
 }
 
-func hasSubtests(name string, all []map[string]bool) bool {
-	for _, names := range all {
-		for other := range names {
-			if strings.HasPrefix(other, strings.TrimSuffix(name, "/")+"/") && other != name {
-				return true
-			}
+// add takes over the tries and failures that tests have said. A test that fails for
+// another reason counts as one.
+func (t *tests) add(r *result) {
+	r.Tries += int(t.sum("tries"))
+	failures := int(t.sum("failures"))
+	if failures == 0 {
+		failures = len(t.leaves())
+	}
+	r.Failures += failures
+}
+
+// leaves are the failed tests without failed subtests.
+func (t *tests) leaves() (names []string) {
+	for name := range t.failed {
+		if !t.hasFailedSubtest(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (t *tests) hasFailedSubtest(name string) bool {
+	for other := range t.failed {
+		if other != name && strings.HasPrefix(other, strings.TrimSuffix(name, "/")+"/") {
+			return true
 		}
 	}
 	return false
