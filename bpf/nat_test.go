@@ -111,28 +111,36 @@ func ttl(w *world) {
 	}
 }
 
+// signatures are TCP-MD5's and TCP-AO's: carried on as they are, though they cover
+// addresses and ports, and so can never be right behind a NAT.
+func signatures() []packet.TCPOption {
+	return []packet.TCPOption{
+		append(packet.TCPOption{19, 18}, bytes.Repeat([]byte{0xab}, 16)...),
+		append(packet.TCPOption{29, 16, 1, 2}, bytes.Repeat([]byte{0xcd}, 12)...),
+	}
+}
+
 func untouchedBits(w *world) {
 	rows.Proves(w, 71)
 	s := seg(packet.SYN|packet.ECE|packet.CWR|packet.AE, clientISN, 0)
 	s.ip.DF = false
 	c := w.synWith(client(1), 0, 1024, s).synAck().ack()
 	for name, change := range map[string]func(s *segment){
-		"DSCP 46":         func(s *segment) { s.ip.TOS = 46 << 2 },
-		"congestion seen": func(s *segment) { s.ip.TOS = 3 },
-		"reserved IP bit": func(s *segment) { s.ip.Reserved = true },
-		"without DF":      func(s *segment) { s.ip.DF = false },
-		"ID 0xffff":       func(s *segment) { s.ip.ID = 0xffff },
-		"urgent":          func(s *segment) { s.tcp.Flags |= packet.URG; s.tcp.Urgent = 7 },
-		"ECE":             func(s *segment) { s.tcp.Flags |= packet.ECE },
-		"CWR":             func(s *segment) { s.tcp.Flags |= packet.CWR },
-		"AE":              func(s *segment) { s.tcp.Flags |= packet.AE },
-		"reserved bits":   func(s *segment) { s.tcp.Flags |= 0xe00 },
-		"window 0":        func(s *segment) { s.tcp.Window = 0 },
-		"payload of 1":    func(s *segment) { s.data = packet.Repeat(1) },
-		"payload of 1460": func(s *segment) { s.data = packet.Repeat(1460) },
-		"an MD5 signature": func(s *segment) {
-			s.tcp.Options = []packet.TCPOption{append(packet.TCPOption{19, 18}, bytes.Repeat([]byte{0xab}, 16)...)}
-		},
+		"DSCP 46":          func(s *segment) { s.ip.TOS = 46 << 2 },
+		"congestion seen":  func(s *segment) { s.ip.TOS = 3 },
+		"reserved IP bit":  func(s *segment) { s.ip.Reserved = true },
+		"without DF":       func(s *segment) { s.ip.DF = false },
+		"ID 0xffff":        func(s *segment) { s.ip.ID = 0xffff },
+		"urgent":           func(s *segment) { s.tcp.Flags |= packet.URG; s.tcp.Urgent = 7 },
+		"ECE":              func(s *segment) { s.tcp.Flags |= packet.ECE },
+		"CWR":              func(s *segment) { s.tcp.Flags |= packet.CWR },
+		"AE":               func(s *segment) { s.tcp.Flags |= packet.AE },
+		"reserved bits":    func(s *segment) { s.tcp.Flags |= 0xe00 },
+		"window 0":         func(s *segment) { s.tcp.Window = 0 },
+		"payload of 1":     func(s *segment) { s.data = packet.Repeat(1) },
+		"payload of 1460":  func(s *segment) { s.data = packet.Repeat(1460) },
+		"an MD5 signature": func(s *segment) { s.tcp.Options = signatures()[:1] },
+		"an AO signature":  func(s *segment) { s.tcp.Options = signatures()[1:] },
 	} {
 		s := seg(packet.ACK, c.cseq, c.mseq)
 		change(&s)
@@ -140,6 +148,9 @@ func untouchedBits(w *world) {
 		s = seg(packet.ACK, c.mseq, c.cseq)
 		change(&s)
 		c.gets(name, s)
+	}
+	for n, signature := range signatures() {
+		w.synWith(client(2+n), 1+n, 1024, seg(packet.SYN, clientISN, 0).options(packet.MSS(1460), signature))
 	}
 }
 

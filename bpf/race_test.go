@@ -169,7 +169,7 @@ func firstConnections(w *world) {
 	var slots [2][count]int
 	w.together(count, func(cpu, n int) error {
 		from := netip.AddrPortFrom(w.client(n).Addr(), uint16(5000+cpu))
-		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(w.host(from), w.vip()))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(from, w.vip()))
 		if err == nil {
 			slots[cpu][n], err = w.whose(out)
 		}
@@ -177,6 +177,20 @@ func firstConnections(w *world) {
 	})
 	if slots[0] != slots[1] {
 		w.Error("some clients were split")
+	}
+	// One client, and a thousand at once.
+	w.together(count/2, func(cpu, n int) error {
+		from := netip.AddrPortFrom(w.client(count).Addr(), uint16(1+2*n+cpu))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(from, w.vip()))
+		if err == nil {
+			slots[cpu][n], err = w.whose(out)
+		}
+		return err
+	})
+	for n := range count {
+		if slot := slots[n%2][n/2]; slot != slots[0][0] {
+			w.Errorf("connection %d of one client to slot %d, the first to slot %d", n, slot, slots[0][0])
+		}
 	}
 }
 

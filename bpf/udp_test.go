@@ -32,7 +32,7 @@ func TestUDP(t *testing.T) {
 			})
 		})
 	}
-	onBothHooks(t, options{}, func(w *world) {
+	onFamilies(t, options{}, func(w *world) {
 		w.run("first datagrams on both CPUs", func(w *world) {
 			w.listenUDP()
 			firstDatagramsOnBoth(w)
@@ -324,10 +324,16 @@ func datagramsWithoutHops(w *world) {
 func firstDatagramsOnBoth(w *world) {
 	rows.Proves(w, 78)
 	const clients = 1000
-	w.together(clients, func(_, n int) error {
-		_, err := w.forwards(datagram(10).arrives(client(n), vip))
+	var outs [2][clients][]byte
+	w.together(clients, func(cpu, n int) (err error) {
+		outs[cpu][n], err = w.forwards(datagram(10).arrives(w.client(n), w.vip()))
 		return err
 	})
+	for n := range clients {
+		if !bytes.Equal(outs[0][n], outs[1][n]) {
+			w.Errorf("client %d: %s", n, packet.Diff(outs[0][n], outs[1][n]))
+		}
+	}
 	s := w.snapshot()
 	if s.counts["flows"] != clients || s.counts["active"] != clients {
 		w.Errorf("%d flows, %d active", s.counts["flows"], s.counts["active"])
