@@ -15,6 +15,7 @@ func figures() []figure {
 		b1(),
 		b2(),
 		b3(),
+		b4(),
 	}
 }
 

@@ -139,26 +139,21 @@ func (t *tests) add(r *result) {
 	r.Tries += int(t.sum("tries"))
 	failures := int(t.sum("failures"))
 	if failures == 0 {
-		failures = len(t.leaves())
+		failures = len(leaves(t.failed))
 	}
 	r.Failures += failures
 }
 
-// leaves are the failed tests without failed subtests.
-func (t *tests) leaves() (names []string) {
-	for name := range t.failed {
-		if !t.hasFailedSubtest(name) {
+// leaves are the tests of a kind that have no subtests of that kind.
+func leaves(kind map[string]bool) (names []string) {
+	for name := range kind {
+		prefix, leaf := strings.TrimSuffix(name, "/")+"/", true
+		for other := range kind {
+			leaf = leaf && (other == name || !strings.HasPrefix(other, prefix))
+		}
+		if leaf {
 			names = append(names, name)
 		}
 	}
 	return names
-}
-
-func (t *tests) hasFailedSubtest(name string) bool {
-	for other := range t.failed {
-		if other != name && strings.HasPrefix(other, strings.TrimSuffix(name, "/")+"/") {
-			return true
-		}
-	}
-	return false
 }
