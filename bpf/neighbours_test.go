@@ -44,6 +44,7 @@ func TestNeighbours(t *testing.T) {
 		w.run("of no connection", ofNoConnection)
 		w.run("answers to those are limited", fewAnswers)
 		w.run("the other family", otherFamily)
+		w.run("pings in pieces", pingsInPieces)
 	})
 }
 
@@ -185,6 +186,38 @@ func otherFamily(w *world) {
 			in := icmp(toMAC, gatewayMAC, six(gateway), to, 255, packet.ICMPv6{Type: kind}, packet.Repeat(16))
 			w.expect(what, in, passes())
 		}
+	}
+}
+
+// pingsInPieces: the stack answers pings of any length, so it gets all their fragments.
+func pingsInPieces(w *world) {
+	rows.Proves(w, 81)
+	e := packet.Ethernet{Dst: ownMAC, Src: gatewayMAC}
+	from, to := w.client(1).Addr(), w.vip().Addr()
+	for _, part := range []struct {
+		offset uint16
+		more   bool
+	}{{0, true}, {1480, true}, {2960, false}, {0, false}} {
+		what := fmt.Sprintf("offset %d, more %v", part.offset, part.more)
+		if !w.ipv6 {
+			ip := packet.IPv4{Src: from, Dst: to, TTL: 64, ID: 7, FragmentOffset: int(part.offset), MF: part.more}
+			w.expect(what, packet.Frame(e, ip, packet.EchoRequest(1, 1), packet.Repeat(1472)), passes())
+			continue
+		}
+		for name, ext := range map[string][]packet.Extension{
+			"":                nil,
+			", after options": {packet.HopByHop(nil), packet.DestinationOptions(nil)},
+		} {
+			ip := packet.IPv6{Src: from, Dst: to, HopLimit: 64, Extensions: append(ext, packet.Fragment(part.offset, part.more, 7))}
+			w.expect(what+name, packet.Frame(e, ip, packet.EchoRequest6(1, 1), packet.Repeat(1400)), passes())
+		}
+	}
+	for _, size := range []int{0, 56, 1400} {
+		var ping packet.Layer = packet.EchoRequest(1, 1)
+		if w.ipv6 {
+			ping = packet.EchoRequest6(1, 1)
+		}
+		w.expect(fmt.Sprintf("%d bytes", size), icmp(ownMAC, gatewayMAC, from, to, 64, ping, packet.Repeat(size)), passes())
 	}
 }
 

@@ -334,8 +334,11 @@ func lastMoment(w *world) {
 			return err
 		}
 		in, _ := all[n].up(seg(packet.ACK, all[n].cseq, all[n].mseq))
-		code, _, err := w.try(in)
-		passed[n] = code == tcRedirect || code == xdpTX
+		_, out, err := w.try(in)
+		if err == nil {
+			_, answered := w.whose(out) // a RST goes to no member
+			passed[n] = answered == nil && len(out) == len(in)
+		}
 		return err
 	})
 	inVain, left := 0, w.snapshot().flows
