@@ -71,3 +71,28 @@ func TestThrong(t *testing.T) {
 		t.Errorf("%d are lost, want %d: %v", w.Lost, busy.Len(), w.Why)
 	}
 }
+
+// TestChurn: many connections come and go, and all are gone at the end, whoever ended them.
+func TestChurn(t *testing.T) {
+	l := labtest.New(t)
+	h, err := l.Host("h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := netip.MustParseAddrPort("127.0.0.1:7")
+	server, err := throng.StartMoody(h, target, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	c := throng.StartChurn(h, []netip.Addr{target.Addr()}, target, 1)
+	<-time.After(300 * time.Millisecond)
+	got, err := c.Stop()
+	if err != nil || got.Made < 500 || got.Refused+got.TimedOut != 0 {
+		t.Errorf("%+v: %v", got, err)
+	}
+	out, err := h.Run(t.Context(), "ss", "-Htn", "state", "established")
+	if err != nil || out != "" {
+		t.Errorf("still there: %v %s", err, out)
+	}
+}
