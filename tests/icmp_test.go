@@ -26,14 +26,19 @@ func TestICMP(t *testing.T) {
 }
 
 func icmpCases(x *ways) {
-	for _, name := range []string{"super-packets", "plain segments"} {
-		if name == "plain segments" {
-			x.offloads(lab.AllOff())
-		}
-		x.test("small hop before the client, "+name, smallHopOfClient)
-		x.test("small hop before the member, "+name, smallHopOfMember)
-		x.test("small hop of the balancer, "+name, smallHopOfBalancer)
+	smallHops := func(how string) {
+		x.test("small hop before the client, "+how, smallHopOfClient)
+		x.test("small hop before the member, "+how, smallHopOfMember)
+		x.test("small hop of the balancer, "+how, smallHopOfBalancer)
 	}
+	smallHops("super-packets")
+	x.test("traceroute", traceroute)
+	x.test("refused datagram", refusedDatagram)
+	x.test("errors about datagrams", errorsAboutDatagrams)
+	x.offloads(lab.AllOff())
+	smallHops("plain segments")
+	x.test("forged errors", forgedErrors)
+	x.test("end of a drain", endOfDrain)
 }
 
 // smallHopOfClient: the router tells V, V tells the member.
@@ -41,7 +46,7 @@ func smallHopOfClient(x *ways) {
 	rows.Proves(x.t, 83, 114)
 	member := x.endpoints(5001)[0]
 	l := x.server(x.Members[0].Host, member)
-	b := x.balance(balancerOptions{at: x.fresh(5001), endpoints: []netip.AddrPort{member}})
+	b := x.balancer("TCP", member)
 	p := x.pair(b, x.far, l)
 	x.segments("the member", p.member, 1500)
 	x.bulk(p)
@@ -56,7 +61,7 @@ func smallHopOfMember(x *ways) {
 	rows.Proves(x.t, 84, 114)
 	member := netip.AddrPortFrom(x.farAddress, 5002)
 	l := x.server(x.far, member)
-	b := x.balance(balancerOptions{at: x.fresh(5002), endpoints: []netip.AddrPort{member}})
+	b := x.balancer("TCP", member)
 	p := x.pair(b, x.Client, l)
 	x.segments("the client", p.client, 1500)
 	x.bulk(p)
@@ -84,7 +89,7 @@ func smallHopOfBalancer(x *ways) {
 	rows.Proves(x.t, 23, 25)
 	member := x.endpoints(5003)[0]
 	l := x.server(x.Members[0].Host, member)
-	b := x.balance(balancerOptions{at: x.fresh(5003), endpoints: []netip.AddrPort{member}})
+	b := x.balancer("TCP", member)
 	x.narrow(b, member.Addr())
 	seen := x.sniff(x.Client, false)
 	p := x.pair(b, x.Client, l)

@@ -122,13 +122,24 @@ func (x *ways) offloads(o lab.Offload) {
 	}
 }
 
-// fresh is a VIP of its own, of which no host has heard anything yet.
-func (x *ways) fresh(port uint16) netip.AddrPort {
+// balancer is a pool at a VIP of its own, of which no host has heard anything yet. Nobody
+// waits for the flows of datagrams to expire when the test ends.
+func (x *ways) balancer(protocol string, endpoints ...netip.AddrPort) *balancer {
+	x.t.Helper()
 	x.vips++
-	b := x.VIP.AsSlice()
-	b[len(b)-1] = 100 + x.vips
-	a, _ := netip.AddrFromSlice(b)
-	return netip.AddrPortFrom(a, port)
+	at := x.VIP.AsSlice()
+	at[len(at)-1] = 100 + x.vips
+	vip, _ := netip.AddrFromSlice(at)
+	b := x.balance(balancerOptions{
+		at: netip.AddrPortFrom(vip, endpoints[0].Port()), endpoints: endpoints, pool: object{"protocol": protocol},
+	})
+	if protocol == "UDP" {
+		x.t.Cleanup(func() {
+			x.remove(vips, b.vip)
+			b.vip = ""
+		})
+	}
+	return b
 }
 
 // server listens at an address of a host, where the test itself accepts.
@@ -244,4 +255,18 @@ func (x *ways) await(s *afpacket.Socket, match func([]byte) bool) []byte {
 		x.t.Errorf("%s: %v", packet.Summary(frame), err)
 	}
 	return frame
+}
+
+// mac is the hardware address of a balancer.
+func (x *ways) mac(b *balancer) net.HardwareAddr {
+	x.t.Helper()
+	var mac net.HardwareAddr
+	x.must(lab.Within(b.netns(), func() error {
+		device, err := net.InterfaceByName(b.inside())
+		if err == nil {
+			mac = device.HardwareAddr
+		}
+		return err
+	}))
+	return mac
 }

@@ -170,6 +170,11 @@ enum icmp_number {
 
 #define ICMP_C_PORT 4
 
+static __always_inline bool icmp_too_big(const struct icmp_header *icmp)
+{
+	return icmp->type == ICMP_N_TOO_BIG;
+}
+
 static __always_inline int icmp_admit(const struct icmp_header *icmp)
 {
 	switch (icmp->type) {
