@@ -71,8 +71,10 @@ func judgeRows(r *result, tried, misbehaved map[int]bool) {
 			untried = append(untried, row.Number)
 		}
 	}
-	r.number("misbehaved", slices.Sorted(stdmaps.Keys(misbehaved)))
-	r.number("out_of_reach", unreachable)
+	r.number("out_of_reach", len(unreachable))
+	if len(misbehaved) > 0 {
+		r.miss("rows %v misbehave", slices.Sorted(stdmaps.Keys(misbehaved)))
+	}
 	if len(untried) > 0 {
 		r.miss("no test has tried rows %v", untried)
 	}
