@@ -169,9 +169,9 @@ func errorsAboutDatagrams(x *ways) {
 	for name, e := range x.kindsOfErrors() {
 		for _, keep := range []int{0, 8} {
 			x.complains(t.b, e.Layer, packet.Quote{Packet: datagram(t.nat, t.member.own), Keep: keep})
-			t.client.wants(name+" about the client's", e.complaint.by(t.b.at.Addr()))
+			t.client.wants(name+" about the client's", e.by(t.b.at.Addr()))
 			x.complains(t.b, e.Layer, packet.Quote{Packet: datagram(t.b.at, t.client.own), Keep: keep})
-			t.member.wants(name+" about the member's", e.complaint.by(t.nat.Addr()))
+			t.member.wants(name+" about the member's", e.by(t.nat.Addr()))
 		}
 	}
 	t.client.send("still there?")
