@@ -37,6 +37,7 @@ func TestIPv6(t *testing.T) {
 		w.test("persistence", func(w *world) {
 			w.only(w.balance(balancerOptions{persistence: "SOURCE_IP"}).ask(10))
 		})
+		w.test("ping", pings)
 		w.test("nobody", func(w *world) {
 			b := w.balance(balancerOptions{})
 			b.setPool(object{"admin_state_up": false})
