@@ -21,10 +21,20 @@ func TestHostile(t *testing.T) {
 				name string
 				play func(*stage)
 			}{
-				{"cut short", short}, {"few linear bytes", linear}, {"super-packets", superPackets},
-				{"UDP super-packets", superDatagrams}, {"partial sums", partialSums}, {"padding", padding},
-				{"tags", tags}, {"link", link}, {"ARP", arp}, {"headers", headers}, {"wrong sums", wrongSums},
-				{"too big", tooBig}, {"fragments", fragments}, {"not the listener's", others},
+				{"cut short", short},
+				{"few linear bytes", linear},
+				{"super-packets", superPackets},
+				{"UDP super-packets", superDatagrams},
+				{"partial sums", partialSums},
+				{"padding", padding},
+				{"tags", tags},
+				{"link", link},
+				{"ARP", arp},
+				{"headers", headers},
+				{"wrong sums", wrongSums},
+				{"too big", tooBig},
+				{"fragments", fragments},
+				{"not the listener's", others},
 			} {
 				s.run(group.name, group.play)
 			}
