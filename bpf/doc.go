@@ -80,6 +80,10 @@
 // A member without a free port is passed over for the method's next choice; a persistent
 // client stays with his member, and is refused.
 //
+// A packet of no connection is no_entry if it is for the listener, and nat_nomap if it is
+// for a port of ours toward members, whoever sends it. A member's own connections, and
+// answers to the namespace's sockets, are for other addresses or ports, and pass.
+//
 // # Tests
 //
 // The tests send frames through the loaded programs by BPF_PROG_TEST_RUN, in a network

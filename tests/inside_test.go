@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -21,7 +22,7 @@ func fromInside(w *world) {
 			conn.Close()
 			return fmt.Errorf("connected to %s", b.at)
 		}
-		if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() {
+		if timeout := net.Error(nil); !errors.As(err, &timeout) || !timeout.Timeout() {
 			return fmt.Errorf("%w: want silence", err)
 		}
 		for _, e := range w.endpoints(webPort) {
