@@ -164,7 +164,7 @@ func drainPool(w *world) {
 
 // TestIdle: what ends without a word is expired, and counted out.
 func TestIdle(t *testing.T) {
-	rows.Proves(t, 69, 70)
+	rows.Proves(t, 56, 69, 70)
 	w := newWorld(t, "auto", lab.TutorialOptions{})
 	const seconds = 10 // the least that can be set
 	b := w.balance(balancerOptions{endpoints: w.endpoints(echoPort), vip: object{"idle_timeout": seconds}})
@@ -194,4 +194,7 @@ func TestIdle(t *testing.T) {
 		t.Error(err)
 	}
 	b.awaitDrops("no_entry", 0)
+	if _, err := io.Copy(io.Discard, silent.reader); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the client whose connection is gone heard %v, want a RST", err)
+	}
 }

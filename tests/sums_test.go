@@ -4,6 +4,7 @@ import (
 	"bytes"
 	endian "encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -73,26 +74,11 @@ func damaged(w *world) {
 	b := w.balance(balancerOptions{endpoints: w.endpoints(echoPort)[:1]})
 	f := b.open()
 	member := w.Members[0].Host
-	mac, err := w.Router.MAC("outside")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	own, err := w.Client.MAC(lab.Uplink)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	s := w.tap(w.Client)
+	forge := w.forger(b)
 	send := func(from netip.AddrPort, flags packet.Flags, data int) {
 		w.t.Helper()
 		before := w.tcpCount(member, "InCsumErrors")
-		err := s.Send(packet.Frame(
-			packet.Ethernet{Dst: mac, Src: own},
-			packet.IPv4{Src: from.Addr(), Dst: b.at.Addr(), TTL: 64},
-			packet.TCP{SrcPort: from.Port(), DstPort: b.at.Port(), Seq: 1, Ack: 1, Flags: flags, Window: 1000, Sum: packet.SumBad},
-			packet.Repeat(data)))
-		if err != nil {
-			w.t.Fatal(err)
-		}
+		forge(from, packet.TCP{Seq: 1, Ack: 1, Flags: flags, Sum: packet.SumBad}, packet.Repeat(data))
 		until(w.t, patience, func() error {
 			if n := w.tcpCount(member, "InCsumErrors") - before; n != 1 {
 				return fmt.Errorf("the member counts %d wrong sums after a %s", n, flags)
@@ -105,6 +91,56 @@ func damaged(w *world) {
 	w.mustEcho(f)
 	if stats := b.stats(); stats.number("total_connections") != 1 || stats.number("active_connections") != 1 {
 		w.t.Errorf("after a SYN with a wrong sum: %v", stats)
+	}
+}
+
+// forger sends segments to the VIP as if one of the client's sockets did.
+func (w *world) forger(b *balancer) func(from netip.AddrPort, tcp packet.TCP, data packet.Payload) {
+	w.t.Helper()
+	mac, err := w.Router.MAC("outside")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	own, err := w.Client.MAC(lab.Uplink)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s := w.tap(w.Client)
+	return func(from netip.AddrPort, tcp packet.TCP, data packet.Payload) {
+		w.t.Helper()
+		tcp.SrcPort, tcp.DstPort, tcp.Window = from.Port(), b.at.Port(), 1000
+		err := s.Send(packet.Frame(packet.Ethernet{Dst: mac, Src: own},
+			packet.IPv4{Src: from.Addr(), Dst: b.at.Addr(), TTL: 64}, tcp, data))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// forged: whoever knows a connection's addresses, but not its numbers, takes nothing from
+// it: the balancer and the member's kernel together leave it as it is.
+func forged(w *world) {
+	rows.Proves(w.t, 53, 60)
+	b := w.balance(balancerOptions{endpoints: w.endpoints(echoPort)[:1]})
+	f := b.open()
+	from := f.conn.LocalAddr().(*net.TCPAddr).AddrPort()
+	forge := w.forger(b)
+	random := rand.New(rand.NewPCG(seed(w.t), 0))
+	for range 1000 {
+		forge(from, packet.TCP{Flags: packet.RST, Seq: random.Uint32()}, nil)
+	}
+	for range 20 {
+		forge(from, packet.TCP{Flags: packet.SYN, Seq: random.Uint32()}, nil)
+		forge(from, packet.TCP{Flags: packet.FIN | packet.ACK, Seq: random.Uint32(), Ack: random.Uint32()}, nil)
+		forge(from, packet.TCP{Flags: packet.ACK, Seq: random.Uint32(), Ack: random.Uint32()}, packet.Repeat(50))
+	}
+	w.mustEcho(f)
+	b.awaitActive(1)
+	for range 10 {
+		w.mustEcho(f)
+	}
+	if n := b.stats().number("total_connections"); n != 1 {
+		w.t.Errorf("%v connections were counted, want the one", n)
 	}
 }
 

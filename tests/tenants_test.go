@@ -25,6 +25,7 @@ func TestPaths(t *testing.T) {
 		w.test("from inside", fromInside)
 		w.test("half-closed", halfClosed)
 		w.test("wrong sums", damaged)
+		w.test("forged segments", forged)
 		w.test("ping", pings)
 	})
 }
