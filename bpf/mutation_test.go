@@ -1,7 +1,6 @@
 package bpf_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -48,17 +47,7 @@ func TestMutations(t *testing.T) {
 	for _, line := range warnings {
 		t.Errorf("the kernel says: %s", line)
 	}
-	scoreboard(t, map[string]any{"kernel_warnings": len(warnings)})
-}
-
-// scoreboard says numbers that the command of that name gathers.
-func scoreboard(t testing.TB, numbers map[string]any) {
-	t.Helper()
-	text, err := json.Marshal(numbers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("scoreboard: %s", text)
+	report(t, map[string]any{"kernel_warnings": len(warnings)})
 }
 
 // corpus is the raw material of mutations.
@@ -235,7 +224,7 @@ func (f *fuzz) conserved(d delta) {
 		f.fail("only %d of %d packets came as far as the flows", reached, f.sent)
 	}
 	reasons["forwarded"], reasons["passed"], reasons["answered"] = d["verdicts.forwarded"], d["verdicts.passed"], d["verdicts.answered"]
-	scoreboard(f, map[string]any{
+	report(f, map[string]any{
 		"tries": f.sent, "failures": f.failures, "reached_flows": reached, "reasons": reasons,
 	})
 }
