@@ -72,7 +72,9 @@
 // got without us, sums and quote included, and change nothing here: they can be forged.
 // An error whose numbers are far from the flow's, or whose MTU no path has, ends here. So
 // does one that calls a ping of the VIP's own too big: the stack would believe it, and
-// every flow that goes the same way would have to make its segments smaller.
+// every flow that goes the same way would have to make its segments smaller. (The guard
+// drops those that come in fragments or by multicast.) What is quoted keeps the
+// timestamps that its receiver would have got; nobody reads them there.
 //
 // A datagram's flow stands at once and counts as established. If its member goes down,
 // the client's next datagram goes to another one.
