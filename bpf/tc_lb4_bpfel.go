@@ -147,9 +147,11 @@ type Lb4HalfOpenKey struct {
 }
 
 type Lb4HalfOpenNode struct {
-	_       structs.HostLayout
-	Cursor  uint32
-	Evicted uint32
+	_        structs.HostLayout
+	Cursor   uint32
+	Evicted  uint32
+	Lapped   uint32
+	Reserved uint32
 }
 
 type Lb4HalfOpenPlace struct {
@@ -337,6 +339,7 @@ const (
 	Lb4ProgStartExpiry         = "start_expiry"
 	Lb4ProgSweepPorts          = "sweep_ports"
 	Lb4ProgTcLb                = "tc_lb"
+	Lb4VarCalmHandshakes       = "calm_handshakes"
 	Lb4VarExportAffinity       = "export_affinity"
 	Lb4VarExportDropReason     = "export_drop_reason"
 	Lb4VarExportEvent          = "export_event"
@@ -433,6 +436,7 @@ type Lb4MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb4VariableSpecs struct {
+	CalmHandshakes       *ebpf.VariableSpec `ebpf:"calm_handshakes"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
 	ExportEvent          *ebpf.VariableSpec `ebpf:"export_event"`
@@ -523,6 +527,7 @@ func (m *Lb4Maps) Close() error {
 //
 // It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb4Variables struct {
+	CalmHandshakes       *ebpf.Variable `ebpf:"calm_handshakes"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
 	ExportEvent          *ebpf.Variable `ebpf:"export_event"`

@@ -147,9 +147,11 @@ type Lb6HalfOpenKey struct {
 }
 
 type Lb6HalfOpenNode struct {
-	_       structs.HostLayout
-	Cursor  uint32
-	Evicted uint32
+	_        structs.HostLayout
+	Cursor   uint32
+	Evicted  uint32
+	Lapped   uint32
+	Reserved uint32
 }
 
 type Lb6HalfOpenPlace struct {
@@ -337,6 +339,7 @@ const (
 	Lb6ProgStartExpiry         = "start_expiry"
 	Lb6ProgSweepPorts          = "sweep_ports"
 	Lb6ProgTcLb                = "tc_lb"
+	Lb6VarCalmHandshakes       = "calm_handshakes"
 	Lb6VarExportAffinity       = "export_affinity"
 	Lb6VarExportDropReason     = "export_drop_reason"
 	Lb6VarExportEvent          = "export_event"
@@ -433,6 +436,7 @@ type Lb6MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb6VariableSpecs struct {
+	CalmHandshakes       *ebpf.VariableSpec `ebpf:"calm_handshakes"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
 	ExportEvent          *ebpf.VariableSpec `ebpf:"export_event"`
@@ -523,6 +527,7 @@ func (m *Lb6Maps) Close() error {
 //
 // It can be passed to LoadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb6Variables struct {
+	CalmHandshakes       *ebpf.Variable `ebpf:"calm_handshakes"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
 	ExportEvent          *ebpf.Variable `ebpf:"export_event"`

@@ -38,6 +38,7 @@ const (
 	XdpLb4MapWeights              = "weights"
 	XdpLb4ProgXdpLb               = "xdp_lb"
 	XdpLb4ProgXdpPass             = "xdp_pass"
+	XdpLb4VarCalmHandshakes       = "calm_handshakes"
 	XdpLb4VarDeviceMac            = "device_mac"
 	XdpLb4VarExportAffinity       = "export_affinity"
 	XdpLb4VarExportDropReason     = "export_drop_reason"
@@ -134,6 +135,7 @@ type XdpLb4MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XdpLb4VariableSpecs struct {
+	CalmHandshakes       *ebpf.VariableSpec `ebpf:"calm_handshakes"`
 	DeviceMac            *ebpf.VariableSpec `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
@@ -225,6 +227,7 @@ func (m *XdpLb4Maps) Close() error {
 //
 // It can be passed to LoadXdpLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type XdpLb4Variables struct {
+	CalmHandshakes       *ebpf.Variable `ebpf:"calm_handshakes"`
 	DeviceMac            *ebpf.Variable `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`

@@ -38,6 +38,7 @@ const (
 	XdpLb6MapWeights              = "weights"
 	XdpLb6ProgXdpLb               = "xdp_lb"
 	XdpLb6ProgXdpPass             = "xdp_pass"
+	XdpLb6VarCalmHandshakes       = "calm_handshakes"
 	XdpLb6VarDeviceMac            = "device_mac"
 	XdpLb6VarExportAffinity       = "export_affinity"
 	XdpLb6VarExportDropReason     = "export_drop_reason"
@@ -134,6 +135,7 @@ type XdpLb6MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XdpLb6VariableSpecs struct {
+	CalmHandshakes       *ebpf.VariableSpec `ebpf:"calm_handshakes"`
 	DeviceMac            *ebpf.VariableSpec `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
@@ -225,6 +227,7 @@ func (m *XdpLb6Maps) Close() error {
 //
 // It can be passed to LoadXdpLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type XdpLb6Variables struct {
+	CalmHandshakes       *ebpf.Variable `ebpf:"calm_handshakes"`
 	DeviceMac            *ebpf.Variable `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`

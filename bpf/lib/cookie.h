@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * SYN cookies: what a pool does about a flood of SYNs. While it has HALF_OPEN_CALM
- * handshakes in flight, a SYN opens nothing. It is answered by us, with a sequence
+ * SYN cookies: what a pool does about a flood of SYNs. While it has calm_handshakes
+ * in flight, a SYN opens nothing. It is answered by us, with a sequence
  * number that only who receives the answer can send back; members hear of the client
  * when it does. So spoofed SYNs cost neither entries nor ports, and members get no
  * more of them than expire meanwhile.
@@ -68,9 +68,19 @@ static __always_inline bool cookies_lately(const struct pool_state *ps, __u32 no
 static __always_inline bool cookie_wanted(const struct pkt *pkt)
 {
 	struct half_open_use *use = use_of(pool_number);
+	struct half_open_node *node;
+	__u32 zero = 0;
 
-	return pkt->key.proto == IPPROTO_TCP && !pkt->cookie && use &&
-	       use->handshakes >= HALF_OPEN_CALM;
+	if (pkt->key.proto != IPPROTO_TCP || pkt->cookie || !use)
+		return false;
+	if (use->handshakes >= calm_handshakes)
+		return true;
+	/* Many pools together can fill the ring too; those that hold next to nothing are
+	 * not the reason. */
+	node = bpf_map_lookup_elem(&half_open_node, &zero);
+	return node && node->lapped &&
+	       pkt->now - node->lapped + TICKS_PER_SEC < 3 * TICKS_PER_SEC &&
+	       use->handshakes >= calm_handshakes / 8;
 }
 
 /* Ends a SYN here, to be answered with a cookie. */

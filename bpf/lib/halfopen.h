@@ -55,7 +55,7 @@ struct place_search {
 	__u32 place;
 	__u32 found;
 	__u32 own; /* handshakes that our pool holds */
-	__u32 pad;
+	__u32 now;
 };
 
 static long place_step(__u32 step __attribute__((unused)), struct place_search *search)
@@ -85,6 +85,7 @@ static long place_step(__u32 step __attribute__((unused)), struct place_search *
 		if (half_open_condemn(old)) {
 			half_open_remove(&key, old, false);
 			__sync_fetch_and_add(&node->evicted, 1);
+			node->lapped = search->now | 1;
 		}
 	}
 	search->place = place;
@@ -96,10 +97,10 @@ static long place_step(__u32 step __attribute__((unused)), struct place_search *
 
 /* A place in the ring for a new handshake; -DROP_HALF_OPEN_FULL when pools that
  * hold less than ours fill what is next. */
-static __always_inline int place_claim(__u32 *place)
+static __always_inline int place_claim(__u32 *place, __u32 now)
 {
 	struct half_open_use *use = use_of(pool_number);
-	struct place_search search = {};
+	struct place_search search = { .now = now };
 
 	if (!use)
 		return -DROP_INTERNAL;

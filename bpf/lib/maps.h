@@ -239,6 +239,9 @@ struct {
  * by the loader before the programs are loaded. */
 const volatile __u32 pool_number;
 
+/* Handshakes that a pool may have in flight before clients must show that they exist. */
+const volatile __u32 calm_handshakes = 8192;
+
 static __always_inline struct pool_state *pool_state_get(void)
 {
 	__u32 zero = 0;

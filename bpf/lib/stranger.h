@@ -89,7 +89,7 @@ static __always_inline int open_toward(ctx_t *ctx, struct pkt *pkt, struct vip *
 
 	if (pkt->key.proto == IPPROTO_UDP)
 		return datagram_open(ctx, pkt, vip, slot);
-	rc = place_claim(&place);
+	rc = place_claim(&place, pkt->now);
 	if (rc) {
 		conns_add(slot, -1);
 		return rc;

@@ -25,7 +25,6 @@
 #define SNAT_ADDRESSES 16 /* source addresses of one VIP toward members, its own included */
 
 #define HALF_OPEN_FLOWS 32768 /* handshakes in flight on one node, power of two */
-#define HALF_OPEN_CALM 8192   /* of one pool; beyond that clients must show that they exist */
 
 #define TICKS_PER_SEC 954 /* 10^9 / 2^20, rounded up */
 
@@ -105,6 +104,8 @@ struct half_open_place {
 struct half_open_node {
 	__u32 cursor;
 	__u32 evicted; /* handshakes that gave way to newer ones */
+	__u32 lapped;  /* tick when the last of them did, 0 = never */
+	__u32 reserved;
 };
 
 /* half_open_use: what one pool holds of the shared table. */
