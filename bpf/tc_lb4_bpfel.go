@@ -357,6 +357,7 @@ const (
 	Lb4VarExportVipFlags       = "export_vip_flags"
 	Lb4VarExportWeightBlock    = "export_weight_block"
 	Lb4VarPoolNumber           = "pool_number"
+	Lb4VarSilentSec            = "silent_sec"
 )
 
 // LoadLb4 returns the embedded CollectionSpec for Lb4.
@@ -454,6 +455,7 @@ type Lb4VariableSpecs struct {
 	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
 	PoolNumber           *ebpf.VariableSpec `ebpf:"pool_number"`
+	SilentSec            *ebpf.VariableSpec `ebpf:"silent_sec"`
 }
 
 // Lb4Objects contains all objects after they have been loaded into the kernel.
@@ -545,6 +547,7 @@ type Lb4Variables struct {
 	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`
 	PoolNumber           *ebpf.Variable `ebpf:"pool_number"`
+	SilentSec            *ebpf.Variable `ebpf:"silent_sec"`
 }
 
 // Lb4Programs contains all programs after they have been loaded into the kernel.

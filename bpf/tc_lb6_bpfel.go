@@ -357,6 +357,7 @@ const (
 	Lb6VarExportVipFlags       = "export_vip_flags"
 	Lb6VarExportWeightBlock    = "export_weight_block"
 	Lb6VarPoolNumber           = "pool_number"
+	Lb6VarSilentSec            = "silent_sec"
 )
 
 // LoadLb6 returns the embedded CollectionSpec for Lb6.
@@ -454,6 +455,7 @@ type Lb6VariableSpecs struct {
 	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
 	PoolNumber           *ebpf.VariableSpec `ebpf:"pool_number"`
+	SilentSec            *ebpf.VariableSpec `ebpf:"silent_sec"`
 }
 
 // Lb6Objects contains all objects after they have been loaded into the kernel.
@@ -545,6 +547,7 @@ type Lb6Variables struct {
 	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`
 	PoolNumber           *ebpf.Variable `ebpf:"pool_number"`
+	SilentSec            *ebpf.Variable `ebpf:"silent_sec"`
 }
 
 // Lb6Programs contains all programs after they have been loaded into the kernel.

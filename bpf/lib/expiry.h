@@ -9,10 +9,11 @@
 
 #define CLOCK_MONOTONIC 1
 
-#define SILENT_TICKS (30 * TICKS_PER_SEC)
+/* How long the daemon is silent before it counts as gone. */
+const volatile __u32 silent_sec = 30;
 
 #define NS_PER_MS 1000000ULL
-#define TICK_WATCH (5000 * NS_PER_MS) /* the daemon is at work */
+#define TICK_WATCH (silent_sec * 1000 * NS_PER_MS / 6) /* the daemon is at work */
 #define TICK_IDLE (1000 * NS_PER_MS)  /* there is nothing to look at */
 #define TICK_WORK (10 * NS_PER_MS)
 
@@ -75,7 +76,7 @@ static int expiry_tick(void *map __attribute__((unused)), __u32 *key __attribute
 	__u32 now = bpf_ktime_get_ns() >> 20;
 	__u64 pause = TICK_WATCH;
 
-	if (now - e->called > SILENT_TICKS)
+	if (now - e->called > silent_sec * TICKS_PER_SEC)
 		pause = expiry_slice(e, now);
 	bpf_timer_start(&e->timer, pause, 0);
 	return 0;

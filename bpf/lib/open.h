@@ -15,6 +15,15 @@ struct opening {
 	__u32 pos;
 };
 
+/* The port is the connection's. */
+static __always_inline int port_opened(struct opening *o, const struct member_state *ms, __u32 pos)
+{
+	o->pos = pos;
+	if (ms->ports_used > NAT_PORTS / 2)
+		count_event(EVENT_NAT_PRESSURE);
+	return 0;
+}
+
 /* Takes a port toward the member by inserting the member's half: the insertion is
  * the claim. Then the flows are asked, in this order: the other side of the move
  * from handshake to flow inserts there before it deletes here.
@@ -32,8 +41,6 @@ __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 	ms = ports_get(o->slot, o->snat);
 	if (!ms)
 		return -DROP_INTERNAL;
-	if (ms->ports_used > NAT_PORTS / 2)
-		count_event(EVENT_NAT_PRESSURE);
 	for (i = 0; i < CLAIM_TRIES; i++) {
 		pos = port_claim(ms);
 		if (pos >= NAT_PORTS)
@@ -46,16 +53,12 @@ __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 		}
 		if (udp) {
 			if (!bpf_map_update_elem(&flows, &o->member_key.tuple, &o->entry.flow,
-						 BPF_NOEXIST)) {
-				o->pos = pos;
-				return 0;
-			}
+						 BPF_NOEXIST))
+				return port_opened(o, ms, pos);
 		} else if (!bpf_map_update_elem(&half_open, &o->member_key, &o->entry,
 						BPF_NOEXIST)) {
-			if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple)) {
-				o->pos = pos;
-				return 0;
-			}
+			if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple))
+				return port_opened(o, ms, pos);
 			bpf_map_delete_elem(&half_open, &o->member_key);
 		}
 		conns_add(o->slot, 1);
