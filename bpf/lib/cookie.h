@@ -96,7 +96,7 @@ static __always_inline int cookie_demand(struct pool_state *ps, struct pkt *pkt)
 
 /* What the kernel makes the number of: addresses, ports, the client's number. The
  * segment size is mixed into our own address, which is the same for all clients. */
-static __always_inline void cookie_fill(struct cookie_packet *p, const struct pkt *pkt, __u32 seq,
+static __always_inline void cookie_fill(struct cookie_packet *p, const struct pkt *pkt, __u32 ack,
 					__u32 size)
 {
 	struct addr daddr = pkt->key.daddr;
@@ -105,49 +105,59 @@ static __always_inline void cookie_fill(struct cookie_packet *p, const struct pk
 	cookie_addresses(p, &pkt->key.saddr, &daddr);
 	p->tcp.source = pkt->key.sport;
 	p->tcp.dest = pkt->key.dport;
-	p->tcp.seq = bpf_htonl(seq);
-	p->tcp.ack_seq = bpf_htonl(pkt->ack);
+	p->tcp.seq = bpf_htonl(pkt->seq);
+	p->tcp.ack_seq = bpf_htonl(ack);
 	p->tcp.doff = sizeof(p->tcp) / 4;
 }
 
-/* The number for a SYN, and the size of its segments in *size; negative: none. */
+/* The number for a SYN; negative: none. */
 static __noinline __s64 cookie_make(const struct pkt *pkt, __u32 size)
 {
 	struct cookie_packet p = {};
 
-	cookie_fill(&p, pkt, pkt->seq, size);
+	cookie_fill(&p, pkt, 0, size);
 	return cookie_generate(&p);
 }
 
-static __noinline int cookie_right(const struct pkt *pkt, __u32 seq)
+static __noinline int cookie_right(const struct pkt *pkt, __u32 ack, __u32 size)
 {
 	struct cookie_packet p = {};
+
+	cookie_fill(&p, pkt, ack, size);
+	return !cookie_check(&p);
+}
+
+/* The size that was answered to a SYN whose number the packet acknowledges, + 1. */
+static __noinline int cookie_answered_size(const struct pkt *pkt)
+{
 	__u32 size;
 
-	for (size = 0; size < COOKIE_SIZES; size++) {
-		cookie_fill(&p, pkt, seq, size);
-		if (!cookie_check(&p))
+	for (size = 0; size < COOKIE_SIZES; size++)
+		if (cookie_right(pkt, pkt->ack, size))
 			return size + 1;
-	}
 	return 0;
 }
 
-/* Does the packet bring back a number of ours? Its sender may be waiting for a window
- * already, when the ACK got lost: its probe has the number before the next one. */
+/*
+ * Does the packet bring back a number of ours? The kernel keeps two bits of its own
+ * in it, which are 0 for us, and adds the client's number to it: so it takes an
+ * acknowledgment that is up to three too high, or a client's number that is up to
+ * three too low. The first is nobody's. The second is the probe of a client that waits
+ * for a window, because its ACK got lost: it has the number before the next one.
+ */
 static __noinline int cookie_read(ctx_t *ctx, struct pkt *pkt)
 {
+	int size = cookie_answered_size(pkt);
 	__be16 window = 0;
-	int size;
 
-	size = cookie_right(pkt, pkt->seq);
-	if (!size) {
-		size = cookie_right(pkt, pkt->seq + 1);
-		if (!size)
+	if (!size ||
+	    hook_load(ctx, pkt->l4 + offsetof(struct tcphdr, window), &window, sizeof(window)))
+		return 0;
+	if (cookie_right(pkt, pkt->ack - 1, size - 1)) {
+		if (cookie_right(pkt, pkt->ack - 2, size - 1))
 			return 0;
 		pkt->seq++;
 	}
-	if (hook_load(ctx, pkt->l4 + offsetof(struct tcphdr, window), &window, sizeof(window)))
-		return 0;
 	pkt->cookie = size;
 	pkt->window = bpf_ntohs(window);
 	count_event(EVENT_COOKIE_ACCEPTED);
