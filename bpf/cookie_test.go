@@ -492,7 +492,7 @@ func TestCookiesOfACrowd(t *testing.T) {
 	onBothHooks(t, options{calm: calm}, func(w *world) {
 		w.flooded()
 		for n := range 300 {
-			c := w.cookie(client(n), cookieSYN(), 1460)
+			c := w.cookie(client(1000+n), cookieSYN(), 1460)
 			in, _ := c.up(seg(packet.ACK, c.cseq, c.mseq))
 			got := w.send(in)
 			if got.action != forwarded {

@@ -55,8 +55,9 @@
 // each member; they take turns. Place 0 is the VIP's own, and an address keeps its place
 // as long as the VIP has it, because flows and port bitmaps name it by that.
 //
-// Fragments are dropped: a port is only in the first one. IP options and IPv6 options
-// are carried on, not looked into; a source route ends here.
+// Fragments are dropped: a port is only in the first one. Nor is anything cut into
+// fragments: what is longer than the next link allows ends here, DF or not. IP options
+// and IPv6 options are carried on, not looked into; a source route ends here.
 //
 // A RST ends a flow only when its sequence number is exactly what the sender would
 // use or the receiver waits for. Everything else is passed on for the endpoint to
@@ -89,7 +90,9 @@
 //
 // ICMP errors about what was sent on are turned back into what the sender would have
 // got without us, sums and quote included, and change nothing here: they can be forged.
-// An error whose numbers are far from the flow's, or whose MTU no path has, ends here.
+// An error whose numbers are far from the flow's, or whose MTU no path has, ends here. So
+// does one that calls a ping of the VIP's own too big: the stack would believe it, and
+// every flow that goes the same way would have to make its segments smaller.
 //
 // A datagram's flow stands at once and counts as established. If its member goes down,
 // the client's next datagram goes to another one.

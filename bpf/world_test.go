@@ -58,6 +58,13 @@ func onBothHooks(t *testing.T, o options, test func(w *world)) {
 	}
 }
 
+// onFamilies is onBothHooks, and IPv6 beside it: on XDP, which has tc behind it.
+func onFamilies(t *testing.T, o options, test func(w *world)) {
+	onBothHooks(t, o, test)
+	o.ipv6 = true
+	t.Run("IPv6", func(t *testing.T) { test(newWorld(t, xdpHook, o)) })
+}
+
 // run is a subtest on a pool without any flows or counts, and with its first
 // configuration.
 func (w *world) run(name string, test func(w *world)) {
@@ -266,6 +273,14 @@ func (w *world) host(a netip.AddrPort) netip.AddrPort {
 	return a
 }
 
+// vip, client and memberAt are the listener, the n-th client and a member's address in
+// the world's family.
+func (w *world) vip() netip.AddrPort { return w.gen.VIP.Address }
+
+func (w *world) client(n int) netip.AddrPort { return w.host(client(n)) }
+
+func (w *world) memberAt(slot int) netip.AddrPort { return w.host(memberAddress(slot)) }
+
 func member(slot int) maps.Member {
 	return maps.Member{
 		Slot:    uint16(slot),
@@ -287,6 +302,10 @@ func (w *world) configure(change func(g *maps.Generation)) {
 	change(&g)
 	g.VIP.SNAT[0].Address = g.VIP.Address.Addr()
 	g.Number++
+	g.VIP.Address = w.host(g.VIP.Address)
+	for i := range g.Members {
+		g.Members[i].Address = w.host(g.Members[i].Address)
+	}
 	if g.VIP.Affinity {
 		_, _, err := w.pool.EnableAffinity(10240)
 		w.must(err)
@@ -390,22 +409,36 @@ func (w *world) setPortsOf(slot, source int, state bpf.Lb4MemberState) {
 	w.must(w.inner("member_states_%d", source*maps.MaxSlots+slot).Put(uint32(0), state))
 }
 
-// word and port are addresses and ports as the kernel keeps them.
-func word(a netip.Addr) bpf.Lb4Addr {
-	b := a.As4()
-	return bpf.Lb4Addr{Word: [1]uint32{binary.NativeEndian.Uint32(b[:])}}
+// storedHalf is the same for the table that all pools of the node share.
+func (w *world) storedHalf(k maps.FlowKey) []byte {
+	return append(binary.NativeEndian.AppendUint32(nil, w.number), storedKey(k)...)
 }
 
-func port(p uint16) uint16 {
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], p)
-	return binary.NativeEndian.Uint16(b[:])
+// stateOffset is where an entry of that size keeps its state.
+func stateOffset(key []byte) int { return len(key) }
+
+// upKey and downKey are the tuples of a connection's two directions.
+func (c conn) upKey() maps.FlowKey {
+	return maps.FlowKey{Source: c.client, Destination: c.vip(), Protocol: c.w.gen.VIP.Protocol}
 }
 
-func rawKey(from, to netip.AddrPort) bpf.Lb4FlowKey {
-	return bpf.Lb4FlowKey{
-		Saddr: word(from.Addr()), Daddr: word(to.Addr()),
-		Sport: port(from.Port()), Dport: port(to.Port()),
-		Proto: uint32(maps.TCP),
+func (c conn) downKey() maps.FlowKey {
+	return maps.FlowKey{Source: c.member(), Destination: c.nat(), Protocol: c.w.gen.VIP.Protocol}
+}
+
+// edit changes the bytes of an entry, which must be there.
+func (w *world) edit(table *ebpf.Map, key []byte, change func(entry []byte)) {
+	w.Helper()
+	entry, err := table.LookupBytes(key)
+	w.must(err)
+	if entry == nil {
+		w.Fatalf("%s has no entry %x", table, key)
 	}
+	change(entry)
+	w.must(table.Put(key, entry))
+}
+
+// earlier takes a time off the tick that stands there.
+func earlier(tick []byte, by time.Duration) {
+	binary.NativeEndian.PutUint32(tick, binary.NativeEndian.Uint32(tick)-uint32(by>>20))
 }

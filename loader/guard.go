@@ -26,11 +26,14 @@ import (
 //			ip[6] daddr VIP udp dport LISTENER counter drop
 //			ip[6] daddr VIP tcp dport 1024-65023 counter drop
 //			ip[6] daddr VIP udp dport 1024-65023 counter drop
+//			icmp[v6] type echo-request limit rate over 1000/second burst 200 packets counter drop
 //		}
 //		chain forward {
 //			type filter hook forward priority filter; policy drop;
 //		}
 //	}
+//
+// The stack answers pings, and anybody can send them, so that there is a limit.
 //
 // The sockets of the namespace itself take their ports above that range, so their
 // answers pass, and so does neighbour discovery. What the programs redirect crosses
@@ -72,6 +75,7 @@ func newGuard(vip netip.Addr, listener uint16) guard {
 			rules = append(rules, dropRule(vip, proto, ports))
 		}
 	}
+	rules = append(rules, echoRule(vip))
 	return guard{table: table, chains: []guardChain{{Chain: input, rules: rules}, {Chain: forward}}}
 }
 
@@ -100,6 +104,31 @@ func dropRule(vip netip.Addr, proto byte, ports [2]uint16) []expr.Any {
 			&expr.Cmp{Op: expr.CmpOpLte, Register: destination, Data: high})
 	}
 	return append(rule, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+}
+
+// Pings that the stack answers in a second, and how many at once. Whoever looks after a
+// VIP sends one a second; what a flood gets back costs as much as what it sends.
+const (
+	echoRate  = 1000
+	echoBurst = 200
+)
+
+// echoRule drops pings beyond the limit.
+func echoRule(vip netip.Addr) []expr.Any {
+	const register = 1
+	proto, echo := byte(unix.IPPROTO_ICMP), byte(8)
+	if familyOf(vip) == ipv6 {
+		proto, echo = unix.IPPROTO_ICMPV6, 128
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{proto}},
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{echo}},
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: echoRate, Over: true, Unit: expr.LimitTimeSecond, Burst: echoBurst},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}
 }
 
 // ensureGuard puts the guard in place, as one transaction: at no moment is a part

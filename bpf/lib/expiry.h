@@ -14,7 +14,7 @@ const volatile __u32 silent_sec = 30;
 
 #define NS_PER_MS 1000000ULL
 #define TICK_WATCH (silent_sec * 1000 * NS_PER_MS / 6) /* the daemon is at work */
-#define TICK_IDLE (1000 * NS_PER_MS)  /* there is nothing to look at */
+#define TICK_IDLE (1000 * NS_PER_MS)		       /* there is nothing to look at */
 #define TICK_WORK (10 * NS_PER_MS)
 
 #define TICK_WORDS 4  /* words with ports in them that one tick looks at */

@@ -26,6 +26,20 @@ static __always_inline bool quote_has_sum(const struct icmp_quote *q)
 	       (q->key.proto != IPPROTO_UDP || q->l4_sum);
 }
 
+/* About what the namespace's own stack has sent: it pings, and answers pings. Never about
+ * an error (RFC 1122, 3.2.2). Nor that it was too big: the stack would believe whoever
+ * says so, and every flow that goes the same way would have to make its segments smaller. */
+static __always_inline int quote_of_stack(ctx_t *ctx, const struct icmp_quote *q)
+{
+	__u8 type;
+
+	if (q->key.proto != PROTO_ICMP || hook_load(ctx, q->l4, &type, sizeof(type)))
+		return -DROP_ICMP_INNER;
+	if (type != ICMP_N_ECHO && type != ICMP_N_ECHO_REPLY)
+		return -DROP_ICMP_INNER;
+	return icmp_too_big(&q->icmp) ? -DROP_ICMP_INNER : STOP_PASS;
+}
+
 /* Reads the quote. -DROP_ICMP_INNER where there is none that could be ours. */
 static __always_inline int icmp_read_quote(ctx_t *ctx, struct pkt *pkt, struct icmp_quote *q)
 {
@@ -42,8 +56,10 @@ static __always_inline int icmp_read_quote(ctx_t *ctx, struct pkt *pkt, struct i
 	rc = quote_ip(ctx, q);
 	if (rc)
 		return rc;
+	if (addr_multicast(&q->key.saddr))
+		return -DROP_ICMP_INNER; /* no error is about a packet for many */
 	if (q->key.proto != IPPROTO_TCP && q->key.proto != IPPROTO_UDP)
-		return STOP_PASS; /* about a packet of the namespace's own, if of anybody here */
+		return quote_of_stack(ctx, q);
 	if (q->l4 + ICMP_QUOTE_MIN > end || hook_load(ctx, q->l4, &l4, sizeof(l4)))
 		return -DROP_ICMP_INNER;
 	q->len = end - q->l4;

@@ -147,6 +147,11 @@ enum icmp_number {
 #define ICMP_C_PORT 3
 #define ICMP_C_FRAG_NEEDED 4
 
+static __always_inline bool icmp_too_big(const struct icmp_header *icmp)
+{
+	return icmp->type == ICMP_N_UNREACHABLE && icmp->code == ICMP_C_FRAG_NEEDED;
+}
+
 /* Errors that somebody may have translated; everything else of ICMP is the stack's,
  * or nobody's. */
 static __always_inline int icmp_admit(const struct icmp_header *icmp)
@@ -156,8 +161,7 @@ static __always_inline int icmp_admit(const struct icmp_header *icmp)
 	case ICMP_N_ECHO_REPLY:
 		return STOP_PASS;
 	case ICMP_N_UNREACHABLE:
-		if (icmp->code == ICMP_C_FRAG_NEEDED &&
-		    (bpf_ntohl(icmp->info) & 0xffff) < ICMP_MTU_MIN)
+		if (icmp_too_big(icmp) && (bpf_ntohl(icmp->info) & 0xffff) < ICMP_MTU_MIN)
 			return -DROP_ICMP_MTU;
 		return 0;
 	case ICMP_N_TIME_EXCEEDED:

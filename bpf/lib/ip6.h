@@ -34,7 +34,10 @@ static long ext_step(__u32 step __attribute__((unused)), struct ext_walk *walk)
 	case IPPROTO_DSTOPTS:
 		break;
 	case IPPROTO_FRAGMENT:
-		walk->verdict = DROP_FRAG;
+		/* A long ping is the stack's, as every fragment of ICMP is in IPv4. */
+		if (hook_load(walk->ctx, walk->off, hdr, sizeof(hdr)) || hdr[0] != IPPROTO_ICMPV6)
+			walk->verdict = DROP_FRAG;
+		walk->done = 1;
 		return 1;
 	case IPPROTO_ROUTING:
 		walk->verdict = DROP_V6_EXT;
@@ -195,6 +198,11 @@ enum icmp_number {
 };
 
 #define ICMP_C_PORT 4
+
+static __always_inline bool icmp_too_big(const struct icmp_header *icmp)
+{
+	return icmp->type == ICMP_N_TOO_BIG;
+}
 
 static __always_inline int icmp_admit(const struct icmp_header *icmp)
 {
