@@ -70,6 +70,13 @@ func (p *Pool) AddPorts(source uint16, slots ...uint16) ([]Inner, error) {
 	return added, wrap(err, "add ports of source %d", source)
 }
 
+// HasPorts tells whether all slots have ports of the source address.
+func (p *Pool) HasPorts(source uint16, slots ...uint16) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return !slices.ContainsFunc(slots, func(slot uint16) bool { return p.inner[portsAt(slot, source)] == nil })
+}
+
 // Sources is how many source addresses the pool has room for.
 func (p *Pool) Sources() uint16 {
 	p.mu.RLock()
@@ -264,6 +271,9 @@ func (p *Pool) slots() []uint16 {
 	slices.Sort(slots)
 	return slices.Compact(slots)
 }
+
+// PortsInner names the inner map of a slot's ports of a source address.
+func PortsInner(slot, source uint16) string { return portsAt(slot, source).name() }
 
 // SlotInner names the inner maps that a slot can have, for unpinning.
 func SlotInner(slot uint16) []string {
