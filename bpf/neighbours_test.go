@@ -226,7 +226,7 @@ func (w *world) moveVIP(to netip.AddrPort) {
 	w.Helper()
 	w.configure(func(g *maps.Generation) {
 		g.VIP.Address = w.host(to)
-		g.VIP.SNAT = w.host(to).Addr()
+		g.VIP.SNAT = maps.SourcesOf(w.host(to).Addr())
 	})
 }
 

@@ -268,7 +268,7 @@ func TestExpiryOfMany(t *testing.T) {
 func (w *world) wholePass(members int) (expired int) {
 	const words = 8
 	for slot := range members {
-		ports, err := w.pool.Ports(uint16(slot))
+		ports, err := w.pool.Ports(uint16(slot), 0)
 		w.must(err)
 		for word, more := ports.NextTaken(0); more; word, more = ports.NextTaken(word + words) {
 			s := maps.Sweep{Slot: uint16(slot), Word: word, Words: min(words, maps.NATWords-word)}

@@ -65,7 +65,7 @@ func (w *world) stamped(n int, tsval uint32, before ...packet.TCPOption) (c conn
 	late := w.milliseconds()
 	for _, h := range w.snapshot().handshakes {
 		if h.Key.Source == c.client {
-			shift = h.TSDelta
+			shift = h.Shift
 		}
 	}
 	_, out := c.up(s.options(options(tsval+shift, 0)...))

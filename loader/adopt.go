@@ -99,7 +99,7 @@ func (n *Node) replaceLost(p *pool, found *remains) error {
 	if !known {
 		return nil // no flows, no pool
 	}
-	fresh, err := n.objects[f].makePoolMaps(DefaultFlowLimit)
+	fresh, err := n.objects[f].makePoolMaps(DefaultFlowLimit, maps.MaxSources)
 	defer func() { fresh.Close() }() // what is left of them
 	if err != nil {
 		return err
@@ -326,7 +326,7 @@ func (n *Node) takeView(p *pool, view *maps.Pool, found *remains) error {
 	if err != nil {
 		return err
 	}
-	ps, err := n.recoverPrograms(p, found)
+	ps, err := n.recoverPrograms(p, found, view)
 	if err != nil {
 		return err
 	}
@@ -357,9 +357,9 @@ func (p *pool) repin(outer map[string]*ebpf.Map, inner maps.Adoption) error {
 	return p.pinInner(inner.Repin)
 }
 
-// recoverPrograms returns the pinned programs if they are whole, else none: then
-// the next Apply loads them anew, under the same number.
-func (n *Node) recoverPrograms(p *pool, found *remains) (*programs, error) {
+// recoverPrograms returns the pinned programs if they are whole and work on these maps,
+// else none: then the next Apply loads them anew, under the same number.
+func (n *Node) recoverPrograms(p *pool, found *remains, view *maps.Pool) (*programs, error) {
 	if found.rodata == nil {
 		return nil, nil
 	}
@@ -369,8 +369,11 @@ func (n *Node) recoverPrograms(p *pool, found *remains) (*programs, error) {
 	}
 	p.number = number
 	ps := found.programs
-	if ps == nil || ps.tc == nil || ps.sweep == nil {
+	if ps == nil || ps.tc == nil || ps.sweep == nil || ps.expiry == nil {
 		return nil, nil
+	}
+	if fit, err := ps.workOn(view.Maps()); err != nil || !fit {
+		return nil, err
 	}
 	ps.constants = found.rodata
 	found.programs, found.rodata = nil, nil
@@ -399,5 +402,5 @@ func (n *Node) letGo(p *pool) {
 		ns.Close()
 	}
 	p.pins.forget()
-	p.complete, p.number = false, 0
+	p.complete, p.number, p.timer = false, 0, nil
 }

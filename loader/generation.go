@@ -22,10 +22,13 @@ const (
 // affinityEntries is how many clients a pool with persistence remembers.
 const affinityEntries = 10240
 
-// makeGeneration turns a balancer, its members' slots and the monitors' verdicts by
-// slot into what programs read.
-func makeGeneration(b *Balancer, members []*member, up []maps.Health, number uint32) maps.Generation {
+// makeGeneration turns a balancer, its source addresses' places, its members' slots and
+// the monitors' verdicts by slot into what programs read.
+func makeGeneration(
+	b *Balancer, sources maps.Sources, members []*member, up []maps.Health, number uint32,
+) maps.Generation {
 	gen := maps.Generation{Number: number, VIP: makeVIP(b)}
+	gen.VIP.SNAT = sources
 	slots := map[string]*member{}
 	for _, m := range members {
 		gen.Members = append(gen.Members, maps.Member{
@@ -106,7 +109,6 @@ func makeVIP(b *Balancer) maps.VIP {
 		ID:               b.VIP.ID,
 		Address:          addrPort(b),
 		Protocol:         kernelProtocol(b.Protocol),
-		SNAT:             b.VIP.Address.Addr(),
 		Refuse:           !b.AdminUp,
 		Affinity:         b.VIP.Persistence == SourceIPPersistence,
 		Method:           kernelMethod(b.Method),

@@ -146,7 +146,7 @@ func (w *world) expectNothing() {
 		tables[0].name, tables[1].name = "half_open6", "half_open6_use"
 	}
 	for _, table := range tables {
-		rows, err := lab.ReadPin(filepath.Join(w.bpffs, "node", "v1", "maps", table.name), table.key, table.value, 3)
+		rows, err := lab.ReadPin(filepath.Join(w.bpffs, "node", "v2", "maps", table.name), table.key, table.value, 3)
 		if err != nil || len(rows) > 0 {
 			w.t.Errorf("%s still holds %v: %v", table.name, rows, err)
 		}

@@ -95,7 +95,7 @@ static __always_inline bool icmp_plausible(const struct icmp_quote *q, const str
 		return true; /* UDP has no numbers */
 	mate_key(&key, flow, q->key.proto);
 	sender = bpf_map_lookup_elem(&flows, &key);
-	return !sender || in_reach(q->seq, sender->next);
+	return !sender || in_reach(q->seq - seq_shift(sender), sender->next);
 }
 
 static __always_inline int icmp_check(ctx_t *ctx, const struct pkt *pkt, const struct icmp_quote *q,
@@ -116,10 +116,19 @@ static __always_inline int icmp_rewrite_quote(ctx_t *ctx, const struct icmp_quot
 {
 	__u64 ports =
 		(__u64)(__u16)~q->key.sport + flow->sport + (__u16)~q->key.dport + flow->dport;
+	__be32 seq;
 	__u16 sum;
 	int rc;
 
 	*diff = ports;
+	/* To the member, in its own numbers. */
+	if ((flow->state & (FLOW_COOKIE | FLOW_MEMBER_SIDE)) == FLOW_COOKIE) {
+		seq = bpf_htonl(q->seq - flow->shift);
+		ports += csum_word(bpf_htonl(q->seq), seq);
+		*diff = ports;
+		if (hook_store(ctx, q->l4 + offsetof(struct tcphdr, seq), &seq, sizeof(seq)))
+			return -DROP_INTERNAL;
+	}
 	rc = quote_ip_rewrite(ctx, q, flow, addr_diff, diff);
 	if (rc)
 		return rc;
@@ -165,14 +174,18 @@ static __always_inline int icmp_rewrite(ctx_t *ctx, struct pkt *pkt, const struc
 	return STOP_FORWARD;
 }
 
-/* ICMP to the VIP. */
+/* ICMP to us. */
 __noinline int icmp_packet(ctx_t *ctx, struct pkt *pkt)
 {
 	struct icmp_quote q = {};
 	struct flow *flow;
 	int rc;
 
-	if (!pkt || !to_vip(pkt))
+	if (!pkt)
+		return STOP_PASS;
+	if (HOOK_FINAL)
+		neighbour_look(ctx, pkt);
+	if (!addr_ours(&pkt->key.daddr))
 		return STOP_PASS;
 	if (!HOOK_FINAL)
 		return STOP_PUNT; /* too rare for the fast lane */

@@ -62,6 +62,16 @@ static __always_inline bool ip_martian(const struct addr *saddr)
 	return first == 0 || first == 127 || first >= 224;
 }
 
+/* Another host that says it has an address of ours is only counted: who is right, the
+ * neighbours decide. Our own announcements do not come back to us. */
+static __always_inline void arp_look(ctx_t *ctx)
+{
+	struct addr sender;
+
+	if (!hook_load(ctx, ETH_HLEN + 14, &sender, sizeof(sender)) && addr_ours(&sender))
+		count_event(EVENT_ARP_CONFLICT);
+}
+
 /* Gives an IP header other addresses and one hop less. */
 static __always_inline void ip_rewrite(struct iphdr *ip, const struct flow *flow, __u64 addr_diff)
 {
@@ -97,6 +107,29 @@ static __always_inline void ip_build(struct iphdr *ip, const struct addr *saddr,
 	ip->saddr = saddr->word[0];
 	ip->daddr = daddr->word[0];
 	ip->check = ~csum_fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
+}
+
+/* SYN cookies: the packet that the kernel makes a number of. */
+struct cookie_packet {
+	struct iphdr ip;
+	struct tcphdr tcp;
+};
+
+static __always_inline void cookie_addresses(struct cookie_packet *p, const struct addr *saddr,
+					     const struct addr *daddr)
+{
+	p->ip.saddr = saddr->word[0];
+	p->ip.daddr = daddr->word[0];
+}
+
+static __always_inline __s64 cookie_generate(struct cookie_packet *p)
+{
+	return bpf_tcp_raw_gen_syncookie_ipv4(&p->ip, &p->tcp, sizeof(p->tcp));
+}
+
+static __always_inline int cookie_check(struct cookie_packet *p)
+{
+	return bpf_tcp_raw_check_syncookie_ipv4(&p->ip, &p->tcp);
 }
 
 /* ICMP */
@@ -166,6 +199,12 @@ static __always_inline __u64 icmp_pseudo(const struct addr *saddr __attribute__(
 static __always_inline __u64 icmp_addr_diff(__u64 addr_diff __attribute__((unused)))
 {
 	return 0;
+}
+
+/* IPv4 has ARP; see arp_look. */
+static __always_inline void neighbour_look(ctx_t *ctx __attribute__((unused)),
+					   const struct pkt *pkt __attribute__((unused)))
+{
 }
 
 /* Reads a quoted IP header into the key of an answer to it: 0, or why not. */
