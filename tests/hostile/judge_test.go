@@ -85,15 +85,20 @@ func (b *balancer) row(name string, shots []shot, want outcome) {
 	if err != nil {
 		b.t.Errorf("%s: %v", name, err)
 	}
+	lost := false
 	got := map[*station][]afpacket.Frame{}
 	for station, all := range map[*station][]seen{b.member: want.atMember, b.client: want.atClient} {
 		frames, err := b.arrivals(station, all)
 		if err != nil {
 			b.t.Errorf("%s: at %s: %v", name, station.host.Name(), err)
+			lost = true
 		}
 		got[station] = frames
 	}
 	b.compare(name, before, after, want)
+	if lost {
+		b.t.FailNow() // what follows would wait as long, for as little
+	}
 	if want.forwarded == 0 {
 		b.thrifty(name, shots, got)
 	}
