@@ -194,9 +194,14 @@ func tunnelEnd(w *world, h *lab.Host, remote string) net.HardwareAddr {
 
 func openSocket(t *testing.T, h *lab.Host, device string) *afpacket.Socket {
 	t.Helper()
+	return openWith(t, h, device, afpacket.Options{})
+}
+
+func openWith(t *testing.T, h *lab.Host, device string, o afpacket.Options) *afpacket.Socket {
+	t.Helper()
 	var s *afpacket.Socket
 	err := h.Do(func() (err error) {
-		s, err = afpacket.Open(device, afpacket.Options{})
+		s, err = afpacket.Open(device, o)
 		return err
 	})
 	if err != nil {

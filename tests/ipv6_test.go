@@ -66,22 +66,6 @@ func TestIPv6Restart(t *testing.T) {
 	w.mustEcho(flows...)
 }
 
-// TestIPv6SmallHop: a path with a smaller MTU is learned by both ends, through the
-// balancer.
-func TestIPv6SmallHop(t *testing.T) {
-	onEveryHook(t, lab.TutorialOptions{IPv6: true}, func(w *world) {
-		b := w.balance(balancerOptions{})
-		link, err := w.Router.Netlink().LinkByName("outside")
-		if err == nil {
-			err = w.Router.Netlink().LinkSetMTU(link, 1400)
-		}
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.bulkBy(b, b.client, 1<<20)
-	})
-}
-
 // TestBothFamilies: one node serves pools of both, and an address of the wrong family
 // is refused in words.
 func TestBothFamilies(t *testing.T) {
