@@ -56,8 +56,9 @@
 // as long as the VIP has it, because flows and port bitmaps name it by that.
 //
 // Fragments are dropped: a port is only in the first one. Nor is anything cut into
-// fragments: what is longer than the next link allows ends here, DF or not. IP options
-// and IPv6 options are carried on, not looked into; a source route ends here.
+// fragments: what is longer than the next link allows ends here, DF or not. Packets
+// with IP options end here; IPv6 options are carried on, not looked into, but for a source
+// route, which ends here too.
 //
 // A RST ends a flow only when its sequence number is exactly what the sender would
 // use or the receiver waits for. Everything else is passed on for the endpoint to

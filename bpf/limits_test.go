@@ -121,12 +121,6 @@ func (w *world) refusals() {
 	s.tcp.Sum = packet.SumBad
 	w.refused("SYN with a bad sum", s, "no_member")
 
-	// The answer is no longer than the question, so there is none to IP options.
-	s = seg(packet.SYN, 5, 0)
-	s.ip.Options = []byte{1, 1, 1, 0}
-	w.expect("SYN with IP options", s.arrives(w.client(1), w.vip()), want{
-		action: dropped, delta: delta{"drops.no_member": 1}, byTC: true,
-	})
 	s = seg(packet.SYN, 5, 0)
 	in := append(s.arrives(w.client(1), w.vip()), 1, 2, 3, 4, 5, 6)
 	w.expect("padded SYN", in, answers("no_member", s.resetBy(w.vip(), w.client(1))))

@@ -38,36 +38,35 @@ func TestNAT(t *testing.T) {
 	})
 }
 
-// ipOptions: the transport header stands where the header says, up to 60 bytes.
+// ipOptions: whatever they are, there is no use for them in what is balanced, and a
+// source route would send it elsewhere. Neither side's get through, and no flow is made.
 func ipOptions(w *world) {
-	for words := 1; words <= 10; words++ {
-		options := bytes.Repeat([]byte{1}, 4*words) // NOPs
-		options[len(options)-1] = 0                 // end of options
-		s := seg(packet.SYN, clientISN, 0).options(packet.MSS(1460))
-		s.ip.Options = options
-		c := w.synWith(client(words), (words-1)%3, 1024+uint16(words-1)/3, s)
-
-		s = seg(packet.SYN|packet.ACK, memberISN, c.cseq)
-		s.ip.Options = options
-		c.gets("SYN-ACK with options", s)
-		c.mseq++
-		c = c.ack()
-		s = seg(packet.ACK, c.cseq, c.mseq).with(11)
-		s.ip.Options = options
-		c.sends("data with options", s)
-	}
-	// Source routes, router alert and timestamp: carried on, never obeyed.
-	c := w.open(client(11), 1, 1027)
-	for _, options := range [][]byte{
+	rows.Proves(w, 18)
+	c := w.open(w.client(1), 0, firstPort)
+	all := [][]byte{
 		{131, 7, 4, 192, 0, 2, 1, 0}, {137, 7, 4, 192, 0, 2, 1, 0}, {148, 4, 0, 0}, {68, 8, 5, 0, 0, 0, 0, 0},
-	} {
-		s := seg(packet.ACK, c.cseq, c.mseq)
-		s.ip.Options = options
-		c.sends(fmt.Sprintf("option %d", options[0]), s)
-		s = seg(packet.ACK, c.mseq, c.cseq)
-		s.ip.Options = options
-		c.gets(fmt.Sprintf("option %d", options[0]), s)
 	}
+	for words := 1; words <= 10; words++ {
+		all = append(all, append(bytes.Repeat([]byte{1}, 4*words-1), 0)) // NOPs, end of options
+	}
+	for _, options := range all {
+		for _, s := range []segment{
+			seg(packet.SYN, clientISN, 0), seg(packet.ACK, c.cseq, c.mseq).with(11), seg(packet.RST, c.cseq, 0), datagram(8),
+		} {
+			s.ip.Options = options
+			what := fmt.Sprintf("options % x", options)
+			in, _ := c.up(s)
+			w.expect(what+" from the client", in, drops("ip_opts"))
+			in, _ = c.down(s)
+			w.expect(what+" from the member", in, drops("ip_opts"))
+			in, _ = conn{w: w, client: w.client(2)}.up(s)
+			w.expect(what+" from a stranger", in, drops("ip_opts"))
+		}
+		s := seg(packet.SYN, 1, 0)
+		s.ip.Options = options
+		w.expect("options for another host", s.arrives(w.client(1), netip.MustParseAddrPort("172.16.100.77:80")), passes())
+	}
+	c.works()
 }
 
 // ttl: what cannot travel further ends here, before it has left any trace.

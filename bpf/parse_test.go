@@ -114,7 +114,7 @@ func headerCases() (cases []hostile) {
 	for n := uint16(20); n < 40; n++ {
 		add("trunc_l4", fmt.Sprintf("total length %d of 40", n), func(ip *packet.IPv4) { ip.TotalLength = &n })
 	}
-	add("trunc_l4", "IHL 6 without room", func(ip *packet.IPv4) { ip.IHL = new(uint8(6)) })
+	add("ip_opts", "IHL 6 without room", func(ip *packet.IPv4) { ip.IHL = new(uint8(6)) })
 	add("frag", "first fragment", func(ip *packet.IPv4) { ip.MF = true })
 	add("frag", "last fragment, bytes like ports", func(ip *packet.IPv4) { ip.FragmentOffset = 1480 })
 	add("frag", "middle fragment", func(ip *packet.IPv4) { ip.FragmentOffset, ip.MF = 8, true })
@@ -238,6 +238,7 @@ func groupCases() (cases []hostile) {
 func sourceCases() (cases []hostile) {
 	for _, a := range []string{
 		"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
+		"172.16.100.255", // all hosts of the VIP's subnet
 	} {
 		cases = append(cases, hostile{"from " + a, withIP(func(ip *packet.IPv4) { ip.Src = netip.MustParseAddr(a) }), drops("martian")})
 	}

@@ -68,7 +68,8 @@ const (
 	Lb4DropReasonDROP_UDP_LEN        Lb4DropReason = 32
 	Lb4DropReasonDROP_V6EXT          Lb4DropReason = 33
 	Lb4DropReasonDROP_SYN_COOKIE     Lb4DropReason = 34
-	Lb4DropReasonDROP_MAX            Lb4DropReason = 35
+	Lb4DropReasonDROP_IP_OPTS        Lb4DropReason = 35
+	Lb4DropReasonDROP_MAX            Lb4DropReason = 36
 )
 
 type Lb4Event uint32
@@ -297,6 +298,7 @@ type Lb4Vip struct {
 	Snats               uint32
 	SnatOpen            uint32
 	Snat                [16]Lb4Addr
+	Broadcast           Lb4Addr
 	Id                  [16]uint8
 }
 

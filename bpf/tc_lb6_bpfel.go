@@ -68,7 +68,8 @@ const (
 	Lb6DropReasonDROP_UDP_LEN        Lb6DropReason = 32
 	Lb6DropReasonDROP_V6EXT          Lb6DropReason = 33
 	Lb6DropReasonDROP_SYN_COOKIE     Lb6DropReason = 34
-	Lb6DropReasonDROP_MAX            Lb6DropReason = 35
+	Lb6DropReasonDROP_IP_OPTS        Lb6DropReason = 35
+	Lb6DropReasonDROP_MAX            Lb6DropReason = 36
 )
 
 type Lb6Event uint32
@@ -297,6 +298,7 @@ type Lb6Vip struct {
 	Snats               uint32
 	SnatOpen            uint32
 	Snat                [16]Lb6Addr
+	Broadcast           Lb6Addr
 	Id                  [16]uint8
 }
 

@@ -224,6 +224,7 @@ func firstGeneration(members int, flowLimit uint32) maps.Generation {
 			ID:               "11111111-1111-1111-1111-111111111111",
 			Address:          vip,
 			Protocol:         maps.TCP,
+			Broadcast:        netip.MustParseAddr("172.16.100.255"),
 			SNAT:             maps.SourcesOf(vip.Addr()),
 			ConnectionLimit:  maps.NoLimit,
 			FlowLimit:        flowLimit,
@@ -247,6 +248,9 @@ func firstGeneration(members int, flowLimit uint32) maps.Generation {
 func (w *world) first(members int, flowLimit uint32) maps.Generation {
 	g := firstGeneration(members, flowLimit)
 	g.VIP.Address = w.host(g.VIP.Address)
+	if w.ipv6 {
+		g.VIP.Broadcast = netip.Addr{}
+	}
 	for source := range w.sources {
 		g.VIP.SNAT[source].Address = w.source(source)
 	}

@@ -1,8 +1,10 @@
 package loader
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"hash/fnv"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -109,6 +111,7 @@ func makeVIP(b *Balancer) maps.VIP {
 		ID:               b.VIP.ID,
 		Address:          addrPort(b),
 		Protocol:         kernelProtocol(b.Protocol),
+		Broadcast:        broadcastOf(b.VIP.Address),
 		Refuse:           !b.AdminUp,
 		Affinity:         b.VIP.Persistence == SourceIPPersistence,
 		Method:           kernelMethod(b.Method),
@@ -128,6 +131,17 @@ func makeVIP(b *Balancer) maps.VIP {
 		vip.ConnectionLimit = uint32(min(b.VIP.ConnectionLimit, maps.NoLimit-1))
 	}
 	return vip
+}
+
+// broadcastOf is the address of all hosts of a subnet; IPv6 has none, nor have subnets of
+// two addresses (RFC 3021).
+func broadcastOf(subnet netip.Prefix) netip.Addr {
+	if !subnet.Addr().Is4() || subnet.Bits() > 30 {
+		return netip.Addr{}
+	}
+	last := subnet.Masked().Addr().As4()
+	binary.BigEndian.PutUint32(last[:], binary.BigEndian.Uint32(last[:])|1<<(32-subnet.Bits())-1)
+	return netip.AddrFrom4(last)
 }
 
 func kernelProtocol(p Protocol) maps.Protocol {

@@ -3,6 +3,7 @@ package maps
 import (
 	"fmt"
 	"iter"
+	"net/netip"
 	"time"
 	"unsafe"
 
@@ -83,6 +84,11 @@ func (words[A]) vip(g *Generation, half, weightBlocks uint32) (any, error) {
 	if v.Addr, err = toAddr[A](g.VIP.Address.Addr()); err != nil {
 		return nil, fmt.Errorf("vip: %w", err)
 	}
+	if g.VIP.Broadcast.IsValid() {
+		if v.Broadcast, err = toAddr[A](g.VIP.Broadcast); err != nil {
+			return nil, fmt.Errorf("broadcast address: %w", err)
+		}
+	}
 	if err = v.setSources(&g.VIP.SNAT); err != nil {
 		return nil, fmt.Errorf("source address toward members: %w", err)
 	}
@@ -158,6 +164,7 @@ func (v *vip[A]) stored() storedVIP {
 			ID:              fromID(v.Id),
 			Address:         fromAddrPort(v.Addr, v.Port),
 			Protocol:        Protocol(v.Proto),
+			Broadcast:       v.broadcast(),
 			SNAT:            v.sources(),
 			Refuse:          v.Flags&uint32(bpf.Lb4VipFlagsVIP_REFUSE) != 0,
 			Affinity:        v.Flags&uint32(bpf.Lb4VipFlagsVIP_AFFINITY) != 0,
@@ -175,6 +182,14 @@ func (v *vip[A]) stored() storedVIP {
 		*limit.duration = fromSec(*limit.sec)
 	}
 	return stored
+}
+
+// broadcast is 0 where there is none.
+func (v *vip[A]) broadcast() netip.Addr {
+	if a := fromAddr(v.Broadcast); !a.IsUnspecified() {
+		return a
+	}
+	return netip.Addr{}
 }
 
 func (words[A]) members(g *Generation, entries uint32) (any, error) {

@@ -35,6 +35,9 @@ type VIP struct {
 	// Address and port that clients know.
 	Address  netip.AddrPort
 	Protocol Protocol
+	// Broadcast is the address of all hosts of the VIP's subnet, which no host has as
+	// its own; the zero Addr if there is none.
+	Broadcast netip.Addr
 	// SNAT are the source addresses toward members, the VIP's own first.
 	SNAT Sources
 	// Refuse answers every new connection with a RST (pool admin-down).

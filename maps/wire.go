@@ -86,6 +86,7 @@ type (
 		Snats               uint32
 		SnatOpen            uint32
 		Snat                [MaxSources]A
+		Broadcast           A
 		Id                  [16]uint8
 	}
 

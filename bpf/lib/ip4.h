@@ -49,6 +49,8 @@ static __always_inline int ip_parse(ctx_t *ctx, struct pkt *pkt)
 		return defect(pkt, DROP_L2_BCAST);
 	if (pkt->key.proto == IPPROTO_ICMP)
 		return ip->frag_off & bpf_htons(IP_MF_OFFSET) ? STOP_PASS : STOP_ICMP;
+	if (hdr > sizeof(*ip))
+		return defect(pkt, DROP_IP_OPTS);
 	if (ip->frag_off & bpf_htons(IP_MF_OFFSET))
 		return defect(pkt, DROP_FRAG);
 	return 0;

@@ -134,7 +134,7 @@ __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 		return STOP_PASS;
 	if (addr_ours(&pkt->key.saddr))
 		return -DROP_SPOOF_SELF;
-	if (ip_martian(&pkt->key.saddr))
+	if (ip_martian(&pkt->key.saddr) || addr_equal(&pkt->key.saddr, &vip->broadcast))
 		return -DROP_MARTIAN;
 	if (!to_listener(vip, pkt)) {
 		__u32 pos = port_pos(pkt->key.dport);

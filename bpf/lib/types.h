@@ -149,6 +149,7 @@ struct vip {
 	__u32 snats;	    /* places of snat in use */
 	__u32 snat_open;    /* bit = place whose address new connections may use */
 	struct addr snat[SNAT_ADDRESSES]; /* source addresses toward members */
+	struct addr broadcast;		  /* of the VIP's subnet; IPv6 has none */
 	__u8 id[16];
 };
 
@@ -323,7 +324,8 @@ enum drop_reason {
 	DROP_UDP_LEN = 32,
 	DROP_V6_EXT = 33,
 	DROP_SYN_COOKIE = 34, /* answered with a number to come back with */
-	DROP_MAX = 35,
+	DROP_IP_OPTS = 35, /* balanced packets have no use for them, source routes least of all */
+	DROP_MAX = 36,
 };
 
 #pragma clang diagnostic pop

@@ -26,7 +26,7 @@ func headers() []Row {
 	return []Row{
 		{Number: 16, Packet: "IP version 0, 5, 6, 15 in type 0800 (4 and others in 86dd)", Becomes: "`ip_ver`"},
 		{Number: 17, Packet: "IHL 0–4; IHL 15 with 20 bytes there", Becomes: "`ip_ihl`; `ip_len`"},
-		{Number: 18, Packet: "IP options: NOPs, router alert, timestamp, source route", Becomes: "forwarded with them, never obeyed; the transport header stands where IHL says"},
+		{Number: 18, Packet: "IP options: NOPs, router alert, timestamp, source route", Becomes: "`ip_opts`, both ways; an ICMP error's quote may have them"},
 		{Number: 19, Packet: "total length beyond the frame, below the headers, 0", Becomes: "`ip_len`; below the transport header `trunc_l4`"},
 		{Number: 20, Packet: "wrong sum of the IPv4 header", Becomes: "forwarded, as wrong as it was: M's kernel drops it"},
 		{Number: 21, Packet: "TTL 0, 1, 255 to V", Becomes: "`ttl` and time exceeded from V; 255 leaves as 254"},
