@@ -70,6 +70,7 @@ func answersOf(w *world) {
 	w.run("back where it came from", backToSender)
 	w.run("a quote as it came", quoteAsItCame)
 	w.run("too big, both ways", tooBigBothWays)
+	w.run("RST to the peer of a keepalive", resetToPeer)
 }
 
 // arrives is a client's segment to the VIP.
@@ -261,4 +262,30 @@ func tooBigBothWays(w *world) {
 		w.Error("does not quote the packet as the client sent it")
 	}
 	c.works()
+}
+
+// resetToPeer: at the end of a drain a keepalive, of a number that the peer has seen long
+// ago, resets the peer by the number that it waits for.
+func resetToPeer(w *world) {
+	rows.Proves(w, 107)
+	wire := w.wire()
+	for i, fromMember := range []bool{false, true} {
+		c := w.open(client(1+i), i, firstPort)
+		c.works()
+		w.sweeps("mark", maps.Sweep{Slot: uint16(i), Reset: true}, maps.Swept{})
+		s, rst := seg(packet.ACK, c.cseq-1, c.mseq), segment{ip: resetIP()}
+		in, _ := c.up(s)
+		own := s.resetBy(c.vip(), c.client)
+		rst.tcp = packet.TCP{Flags: packet.RST, Seq: c.cseq}
+		peers := rst.leaves(c.nat(), c.member())
+		if fromMember {
+			s = seg(packet.ACK, c.mseq-1, c.cseq)
+			in, _ = c.down(s)
+			own = s.resetBy(c.nat(), c.member())
+			rst.tcp.Seq = c.mseq
+			peers = rst.leaves(c.vip(), c.client)
+		}
+		w.expect("keepalive", in, answers("drained", own, closed(i)))
+		w.sees(wire, peers)
+	}
 }

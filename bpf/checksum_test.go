@@ -54,7 +54,7 @@ func (t *trial) compare(what string, in, want []byte) {
 
 func (t *trial) end() {
 	t.Helper()
-	scoreboard(t, map[string]any{"tries": t.tries, "failures": t.failures})
+	report(t, map[string]any{"tries": t.tries, "failures": t.failures})
 }
 
 // anywhere is a client's address and port, behind the gateway.

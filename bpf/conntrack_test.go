@@ -199,19 +199,30 @@ func preparedRST(w *world) {
 	c.sends("true RST", seg(packet.RST, c.cseq, 0), closed(0))
 }
 
-// forgedFIN: a FIN from nowhere takes nothing from a flow that goes on.
+// forgedFIN: FINs from nowhere, though they come from both sides, take nothing from a
+// flow that only happens to be silent.
 func forgedFIN(w *world) {
+	rows.Proves(w, 59, 60)
 	c := w.open(client(1), 0, 1024)
+	c.works()
 	random := w.random()
 	for range 100 {
-		in, _ := c.up(seg(packet.FIN|packet.ACK, random.Uint32(), random.Uint32()))
+		off := 1<<26 + random.Uint32N(1<<32-1<<27)
+		in, _ := c.up(seg(packet.FIN|packet.ACK, c.cseq+off, random.Uint32()))
 		w.mustForward("forged FIN", in)
+		in, _ = c.down(seg(packet.FIN|packet.ACK, c.mseq+off, random.Uint32()))
+		w.mustForward("member's forged FIN", in)
+	}
+	if state := w.entry(c.client, c.vip()).State; state != 0 {
+		w.Errorf("flow is %s", state)
 	}
 	w.age(c, time.Hour)
 	w.nothingExpires()
 	c.works()
-	c.gets("FIN", seg(packet.FIN|packet.ACK, c.mseq, c.cseq), closed(0))
+	c.gets("FIN", seg(packet.FIN|packet.ACK, c.mseq, c.cseq))
+	c.mseq++
 	c.works()
+	c.sends("FIN", seg(packet.FIN|packet.ACK, c.cseq, c.mseq), closed(0))
 }
 
 // synInFlow: a SYN on a live flow is for the member to judge; its challenge goes

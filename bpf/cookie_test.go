@@ -119,24 +119,27 @@ func (w *world) asked(from netip.AddrPort, slot int, natPort uint16) conn {
 	return c.back(seg(packet.ACK, c.cseq, c.mseq), slot, natPort, 1460, accepted, opened(slot))
 }
 
-// memberAnswers completes the handshake: out comes the ACK to the member.
-func (c conn) memberAnswers(window uint16, changes ...delta) {
+// memberAnswers completes the handshake: out comes the ACK that opens the client's
+// window. The member's own ACK goes out as a clone, which only a wire shows.
+func (c conn) memberAnswers(changes ...delta) {
 	c.w.Helper()
-	in, _ := c.down(seg(packet.SYN|packet.ACK, memberISN, c.cseq))
-	a := seg(packet.ACK, c.cseq, memberISN+1)
-	a.tcp.Window = window
+	answer := seg(packet.SYN|packet.ACK, memberISN, c.cseq)
+	answer.tcp.Window = 4321
+	in, _ := c.down(answer)
+	a := seg(packet.ACK, c.mseq, c.cseq)
+	a.tcp.Window = 4321
 	changes = append(changes, toClient(c.slot, in))
-	o := forwards(c.own(a, false), changes...)
+	o := forwards(c.own(a, true), changes...)
 	o.byTC = true
 	got := c.w.expect("the member's SYN+ACK", in, o)
-	c.w.sums("ACK to the member", got.frame)
+	c.w.sums("ACK to the client", got.frame)
 }
 
 // cookied is a connection by cookie.
 func (w *world) cookied(from netip.AddrPort, slot int, natPort uint16) conn {
 	w.Helper()
 	c := w.asked(from, slot, natPort)
-	c.memberAnswers(64240, established(slot))
+	c.memberAnswers(established(slot))
 	return c
 }
 
@@ -196,7 +199,7 @@ func cookieOpens(w *world) {
 		ack.tcp.Window = 777 + uint16(n)
 		slot := (calm + n) % 3
 		c = c.back(ack, slot, firstPort+1+uint16(n/3), size, accepted, opened(slot))
-		c.memberAnswers(777+uint16(n), established(slot))
+		c.memberAnswers(established(slot))
 		c.sendsShifted("data", seg(packet.ACK|packet.PSH, c.cseq, c.mseq).with(100))
 		c.getsShifted("data", seg(packet.ACK|packet.PSH, c.mseq, c.cseq+100).with(333))
 	}
@@ -238,7 +241,7 @@ func cookieAsksAgain(w *world) {
 		in, _ := c.up(seg(packet.ACK, c.cseq, ack))
 		w.expect("ACK of another number", in, drops("bad_ack").late())
 	}
-	c.memberAnswers(64240, established(0))
+	c.memberAnswers(established(0))
 	c.sendsShifted("data", seg(packet.ACK, c.cseq, c.mseq).with(10))
 }
 
@@ -247,7 +250,7 @@ func cookieAnsweredAgain(w *world) {
 	w.flooded()
 	c := w.cookied(client(1), 0, firstPort+1)
 	for range 3 {
-		c.memberAnswers(1220)
+		c.memberAnswers()
 	}
 	c.getsShifted("data", seg(packet.ACK, c.mseq, c.cseq).with(10))
 }
@@ -265,7 +268,7 @@ func cookieRefused(w *world) {
 	c = w.asked(client(2), 1, firstPort+1)
 	in, _ = c.down(seg(packet.RST|packet.ACK, 0, c.cseq+1))
 	w.expect("refusal of another number", in, drops("bad_ack").late())
-	c.memberAnswers(64240, established(1))
+	c.memberAnswers(established(1))
 }
 
 // cookieStaleMember: a member that still holds the port's last connection says so by
@@ -277,7 +280,7 @@ func cookieStaleMember(w *world) {
 	in, _ := c.down(stale)
 	w.expect("ACK of the last connection", in, answers("bad_ack", stale.resetBy(c.nat(), c.member())))
 	c.back(seg(packet.ACK, c.cseq, c.mseq), 0, firstPort+1, 1460)
-	c.memberAnswers(64240, established(0))
+	c.memberAnswers(established(0))
 }
 
 func cookieGivenUp(w *world) {
@@ -313,7 +316,7 @@ func cookieLostACK(w *world) {
 	w.flooded()
 	c := w.cookie(client(1), cookieSYN(), 1460)
 	c = c.back(seg(packet.ACK, c.cseq-1, c.mseq), 0, firstPort+1, 1460, accepted, opened(0))
-	c.memberAnswers(64240, established(0))
+	c.memberAnswers(established(0))
 	c.sendsShifted("data", seg(packet.ACK, c.cseq, c.mseq).with(10))
 	c = w.cookie(client(2), cookieSYN(), 1460)
 	c.back(seg(packet.ACK|packet.PSH, c.cseq, c.mseq).with(100), 1, firstPort+1, 1460, accepted, opened(1))

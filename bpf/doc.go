@@ -92,13 +92,19 @@
 // got without us, sums and quote included, and change nothing here: they can be forged.
 // An error whose numbers are far from the flow's, or whose MTU no path has, ends here. So
 // does one that calls a ping of the VIP's own too big: the stack would believe it, and
-// every flow that goes the same way would have to make its segments smaller.
+// every flow that goes the same way would have to make its segments smaller. (The guard
+// drops those that come in fragments or by multicast.) What is quoted keeps the
+// timestamps that its receiver would have got; nobody reads them there.
 //
 // A datagram's flow stands at once and counts as established. If its member goes down,
 // the client's next datagram goes to another one.
 //
 // A member without a free port is passed over for the method's next choice; a persistent
 // client stays with his member, and is refused.
+//
+// A packet of no connection is no_entry if it is for the listener, and nat_nomap if it is
+// for a port of ours toward members, whoever sends it. A member's own connections, and
+// answers to the namespace's sockets, are for other addresses or ports, and pass.
 //
 // # Tests
 //

@@ -204,6 +204,7 @@ func clientResets(w *world) {
 // staleMember: the member still holds the port's last connection and answers with
 // its ACK. The client's RST clears that up, and its next SYN must find the mapping.
 func staleMember(w *world) {
+	rows.Proves(w, 67)
 	c := w.syn(client(1), 0, 1024)
 	c.gets("ACK of the last connection", seg(packet.ACK, 0x99990000, 0x12345678))
 	c.sends("RST", seg(packet.RST, 0x12345678, 0))

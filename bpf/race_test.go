@@ -86,6 +86,7 @@ func TestRaces(t *testing.T) {
 
 // oneSYNOnBoth: one mapping, which both copies get.
 func oneSYNOnBoth(w *world) {
+	rows.Proves(w, 50)
 	const count = 1000
 	var outs [2][count][]byte
 	w.together(count, func(cpu, n int) (err error) {
@@ -258,6 +259,7 @@ func (w *world) answered(count int) []conn {
 
 // limitOnBoth: not one too many, and not one too few.
 func limitOnBoth(w *world) {
+	rows.Proves(w, 105)
 	const count, limit = 400, 300
 	all := w.answered(2 * count)
 	w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = limit })
@@ -278,6 +280,7 @@ func limitOnBoth(w *world) {
 
 // portAgainOnBoth: a closed flow gives way once, and there is one new handshake.
 func portAgainOnBoth(w *world) {
+	rows.Proves(w, 54)
 	const count = 1000
 	for n := range count {
 		w.quick(client(n)).close()
@@ -293,6 +296,7 @@ func portAgainOnBoth(w *world) {
 
 // closedOnBoth: two FINs, or a FIN and a RST, end a flow once.
 func closedOnBoth(w *world) {
+	rows.Proves(w, 63)
 	const count = 1000
 	var all [count]conn
 	for n := range all {

@@ -60,6 +60,7 @@ func idleFlows(w *world) {
 // closedFlows go soon; a port without timestamps rests, for the member may still
 // hold it in TIME-WAIT.
 func closedFlows(w *world) {
+	rows.Proves(w, 58, 66)
 	plain := w.open(client(0), 0, firstPort)
 	plain.bothFIN()
 	stamped, _ := w.stamped(1, 7)

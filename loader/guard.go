@@ -28,6 +28,8 @@ import (
 //			ip[6] daddr VIP udp dport 1024-65023 counter drop
 //			… and the same for every other source address
 //			icmp[v6] type echo-request limit rate over 1000/second burst 200 packets counter drop
+//			icmp type destination-unreachable code frag-needed, not about TCP: counter drop
+//			icmpv6 type packet-too-big, not about TCP: counter drop
 //		}
 //		chain forward {
 //			type filter hook forward priority filter; policy drop;
@@ -35,6 +37,11 @@ import (
 //	}
 //
 // The stack answers pings, and anybody can send them, so that there is a limit.
+//
+// Whoever says that something was too big is believed by the stack, unless it was a
+// segment, whose number he has to know. The programs ask the same routes, and would let
+// every flow that goes that way carry less. They drop such an error themselves where
+// they see it whole and for the VIP: not in fragments, nor if it was sent to a group.
 //
 // The sockets of the namespace itself take their ports above that range, so their
 // answers pass, and so does neighbour discovery. What the programs redirect crosses
@@ -78,7 +85,7 @@ func newGuard(own []netip.Addr, listener uint16) guard {
 			}
 		}
 	}
-	rules = append(rules, echoRule(familyOf(own[0])))
+	rules = append(rules, echoRule(familyOf(own[0])), tooBigRule(familyOf(own[0])))
 	return guard{table: table, chains: []guardChain{{Chain: input, rules: rules}, {Chain: forward}}}
 }
 
@@ -129,6 +136,26 @@ func echoRule(f family) []expr.Any {
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Len: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{echo}},
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: echoRate, Over: true, Unit: expr.LimitTimeSecond, Burst: echoBurst},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}
+}
+
+// tooBigRule drops errors about the size of what was no TCP segment.
+func tooBigRule(f family) []expr.Any {
+	const register = 1
+	// Where the quoted header, behind eight bytes of ICMP, says what it carries.
+	proto, tooBig, quoted := byte(unix.IPPROTO_ICMP), []byte{3, 4}, uint32(8+9)
+	if f == ipv6 {
+		proto, tooBig, quoted = unix.IPPROTO_ICMPV6, []byte{2}, 8+6
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{proto}},
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Len: uint32(len(tooBig))},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: tooBig},
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: quoted, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: []byte{unix.IPPROTO_TCP}},
 		&expr.Counter{},
 		&expr.Verdict{Kind: expr.VerdictDrop},
 	}

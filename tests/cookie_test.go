@@ -71,7 +71,7 @@ func TestCookies(t *testing.T) {
 // asIfFlooded makes every pool believe that it has a million handshakes in flight.
 func (w *world) asIfFlooded() {
 	w.t.Helper()
-	pins, err := filepath.Glob(filepath.Join(w.bpffs, "node", "v*", "maps", "half_open_use*"))
+	pins, err := filepath.Glob(filepath.Join(w.bpffs, "node", "v*", "maps", "half_open*_use"))
 	if err != nil || len(pins) == 0 {
 		w.t.Fatalf("%d pins, %v", len(pins), err)
 	}

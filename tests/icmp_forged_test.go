@@ -84,6 +84,41 @@ func (f *forger) ping(i int) packet.Quote {
 	return packet.Quote{Packet: append(ipLayer(f.b.at.Addr(), to, 30), l, packet.Repeat(1200))}
 }
 
+// sidelong calls a ping too big where the program has no eye for it: in fragments, and
+// to a group that the stack is in.
+func (f *forger) sidelong(i int) {
+	f.t.Helper()
+	layers := append(ipLayer(f.Gateway, f.b.at.Addr(), 64), f.tooBig(narrowest), f.ping(i))
+	whole := packet.Frame(layers...)
+	const first = 64 // bytes of ICMP
+	if !f.VIP.Is6() {
+		message, proto := whole[20:], uint8(packet.ProtoICMPv4)
+		ip := packet.IPv4{Src: f.Gateway, Dst: f.b.at.Addr(), TTL: 64, ID: uint16(i), Protocol: &proto}
+		ip.FragmentOffset = first
+		f.sends(ip, packet.Payload(message[first:]))
+		ip.FragmentOffset, ip.MF = 0, true
+		f.sends(ip, packet.Payload(message[:first]))
+		return
+	}
+	message, proto := whole[40:], uint8(packet.ProtoICMPv6)
+	ip := packet.IPv6{Src: f.Gateway, Dst: f.b.at.Addr(), HopLimit: 64, NextHeader: &proto}
+	fragment := func(word byte) []packet.Extension {
+		return []packet.Extension{{Header: packet.ProtoFragment, Body: []byte{0, word, 0, 0, 0, byte(i)}}}
+	}
+	ip.Extensions = fragment(first)
+	f.sends(ip, packet.Payload(message[first:]))
+	ip.Extensions = fragment(1) // more follow
+	f.sends(ip, packet.Payload(message[:first]))
+	// The frame is for the balancer alone: the test's router would believe it.
+	everybody := netip.MustParseAddr("ff02::1")
+	f.sends(ipLayer(f.Gateway, everybody, 64)[0], f.tooBig(narrowest), f.ping(i))
+}
+
+func (f *forger) sends(layers ...packet.Layer) {
+	f.t.Helper()
+	f.must(f.wire.Send(packet.Frame(append([]packet.Layer{f.ethernet(f.b)}, layers...)...)))
+}
+
 // strangers quotes segments of connections that are not there.
 func (f *forger) strangers(i int) packet.Quote {
 	other := netip.AddrPortFrom(f.nat.Addr(), 30000+uint16(i))
@@ -119,6 +154,9 @@ func forgedErrors(x *ways) {
 			x.complains(f.b, f.tooBig(uint16(68+19*i)), f.both(i, 1))
 			x.complains(f.b, f.tooBig(narrowest), f.ping(i))
 			x.complains(f.b, f.either(i), f.both(i, nextTo)) // for the ends to judge
+		}
+		for i := range 4 {
+			f.sidelong(i)
 		}
 		x.must(<-moved)
 		for _, reason := range []string{"icmp_seq", "icmp_nomap", "icmp_mtu", "icmp_inner"} {

@@ -39,22 +39,28 @@ func endOfDrain(x *ways) {
 	b := x.balancer("TCP", member)
 	b.setPool(object{"drain_timeout": seconds})
 	clients, members := x.sniff(x.Client, true), x.sniff(x.Members[0].Host, true)
-	speaks := []pair{x.pair(b, x.Client, l), x.pair(b, x.Client, l)}
-	for _, p := range speaks {
+	var speaks []pair // the client's, the member's, and the kernel's of an idle client
+	for range 3 {
+		p := x.pair(b, x.Client, l)
 		x.must(move(p.client, p.member, 10001, 1))
 		x.must(move(p.member, p.client, 20002, 2))
+		speaks = append(speaks, p)
 	}
+	idle := speaks[2]
+	x.must(idle.client.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 9}))
 	start := time.Now()
 	b.dropMember(0)
 	x.speakUntilReset(speaks[0].client, speaks[0].member)
 	x.speakUntilReset(speaks[1].member, speaks[1].client)
+	x.awaitReset("idle client", idle.client)
+	x.awaitReset("idle member", idle.member)
 	if took := time.Since(start); took < seconds*time.Second {
 		x.t.Errorf("reset after %s, want no less than %d s", took, seconds)
 	}
 	ofClient := func(p pair) ends { return ends{addressOf(p.client.LocalAddr()), b.at} }
 	ofMember := func(p pair) ends { return ends{member, addressOf(p.member.RemoteAddr())} }
-	x.resets("client", clients, ofClient(speaks[0]), ofClient(speaks[1]))
-	x.resets("member", members, ofMember(speaks[0]), ofMember(speaks[1]))
+	x.resets("client", clients, ofClient(speaks[0]), ofClient(speaks[1]), ofClient(idle))
+	x.resets("member", members, ofMember(speaks[0]), ofMember(speaks[1]), ofMember(idle))
 }
 
 // speakUntilReset sends a byte now and again from one end, until both ends are reset.
@@ -78,6 +84,16 @@ func (x *ways) speakUntilReset(speaker, listener *net.TCPConn) {
 		}
 		return nil
 	})
+}
+
+// awaitReset waits until a connection's end is reset, without a word of its own.
+func (x *ways) awaitReset(who string, c *net.TCPConn) {
+	x.t.Helper()
+	x.must(c.SetReadDeadline(time.Now().Add(requestTimeout)))
+	_, err := c.Read(make([]byte, 1))
+	if err := wantReset(who, err); err != nil {
+		x.t.Error(err)
+	}
 }
 
 func wantReset(who string, err error) error {

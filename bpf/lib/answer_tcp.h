@@ -110,7 +110,8 @@ static __always_inline void answer_to_sender(const struct pkt *pkt, struct answe
 	}
 }
 
-/* The same for the peer: its next expected number is the sender's own. */
+/* The same for the peer. It waits for what comes after all that the sender has shown so
+ * far; the packet itself may be a keepalive, which stands before that. */
 static __noinline int answer_to_peer(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
 {
 	struct answer_tcp a = {
@@ -118,7 +119,7 @@ static __noinline int answer_to_peer(ctx_t *ctx, struct pkt *pkt, struct flow *f
 		.daddr = flow->daddr,
 		.sport = flow->sport,
 		.dport = flow->dport,
-		.seq = pkt->seq + seq_shift(flow),
+		.seq = flow->next + seq_shift(flow),
 		.flags = TCP_RST,
 	};
 	__u8 macs[2 * ETH_ALEN];

@@ -199,20 +199,22 @@ static __always_inline bool in_reach(__u32 number, __u32 shown)
 /*
  * Keeps the entry's view of its direction. A SYN or RST refreshes nothing: either
  * can be sent by somebody who only guesses the addresses. Nor does a segment from
- * nowhere say what comes next, or its forger could choose the number of his RST.
+ * nowhere say what comes next, or its forger could choose the number of his RST; nor
+ * that its sender has finished, or two of them would end a flow that is only idle.
  */
 static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
 {
+	bool near = in_reach(pkt->end, flow->next) && in_reach(pkt->ack, flow->ack);
 	int rc;
 
-	if (pkt->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)) {
+	if ((pkt->tcp_flags & (TCP_SYN | TCP_RST)) || (near && (pkt->tcp_flags & TCP_FIN))) {
 		rc = flow_signal(pkt, flow);
 		if (rc || (pkt->tcp_flags & (TCP_SYN | TCP_RST)))
 			return rc;
 	}
 	if (flow->seen != pkt->now)
 		flow->seen = pkt->now;
-	if (!in_reach(pkt->end, flow->next) || !in_reach(pkt->ack, flow->ack))
+	if (!near)
 		return 0;
 	if (flow->ack != pkt->ack)
 		flow->ack = pkt->ack;

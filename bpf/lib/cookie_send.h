@@ -78,45 +78,39 @@ __noinline int cookie_ask(ctx_t *ctx, struct pkt *pkt)
 	return STOP_FORWARD;
 }
 
-/* The member has answered: it gets its ACK, and the client one that opens the window. */
+/* The member has answered: it gets its ACK, and the client one that opens the window.
+ * The member is known by the frame; the client's next hop the kernel may have to find. */
 static __noinline int cookie_complete(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
 {
-	struct answer_tcp a = {
-		.saddr = flow->saddr,
-		.daddr = flow->daddr,
-		.sport = flow->sport,
-		.dport = flow->dport,
-		.seq = pkt->end + flow->shift,
-		.ack = pkt->ack,
-		.flags = TCP_ACK,
-	};
-	__u8 to_client[2 * ETH_ALEN], to_member[2 * ETH_ALEN];
+	struct answer_tcp a = {};
+	__u8 macs[2 * ETH_ALEN];
 	__be16 window = 0;
-	int rc;
+	int rc = route(ctx, pkt, flow);
 
-	if (hook_load(ctx, pkt->l4 + offsetof(struct tcphdr, window), &window, sizeof(window)) ||
-	    hook_load(ctx, ETH_ALEN, to_member, ETH_ALEN) ||
-	    hook_load(ctx, 0, to_member + ETH_ALEN, ETH_ALEN))
-		return -DROP_INTERNAL;
-	rc = route(ctx, pkt, flow);
 	if (rc)
 		return rc;
-	member_count(pkt, flow);
-	a.window = bpf_ntohs(window);
-	__builtin_memcpy(to_client, pkt->dmac, ETH_ALEN);
-	__builtin_memcpy(to_client + ETH_ALEN, pkt->smac, ETH_ALEN);
-	if (answer_resize(ctx, &a) || answer_store(ctx, &a, to_client))
+	if (hook_load(ctx, pkt->l4 + offsetof(struct tcphdr, window), &window, sizeof(window)) ||
+	    hook_load(ctx, ETH_ALEN, macs, ETH_ALEN) ||
+	    hook_load(ctx, 0, macs + ETH_ALEN, ETH_ALEN))
 		return -DROP_INTERNAL;
-	/* Who is not to be found yet asks by himself, with his next probe. */
-	if (!pkt->resolve)
-		bpf_clone_redirect(ctx, pkt->out, 0);
+	member_count(pkt, flow);
 	answer_to_sender(pkt, &a);
 	a.ack = pkt->end;
 	a.flags = TCP_ACK;
 	a.window = pkt->window ?: COOKIE_WINDOW;
-	if (answer_store(ctx, &a, to_member))
+	if (answer_resize(ctx, &a) || answer_store(ctx, &a, macs))
 		return -DROP_INTERNAL;
-	pkt->resolve = 0;
-	pkt->out = hook_ifindex(ctx);
-	return STOP_FORWARD;
+	bpf_clone_redirect(ctx, hook_ifindex(ctx), 0);
+	a.saddr = flow->saddr;
+	a.daddr = flow->daddr;
+	a.sport = flow->sport;
+	a.dport = flow->dport;
+	a.seq = pkt->end + flow->shift;
+	a.ack = pkt->ack;
+	a.window = bpf_ntohs(window);
+	if (!pkt->resolve) {
+		__builtin_memcpy(macs, pkt->dmac, ETH_ALEN);
+		__builtin_memcpy(macs + ETH_ALEN, pkt->smac, ETH_ALEN);
+	}
+	return answer_store(ctx, &a, macs) ? -DROP_INTERNAL : STOP_FORWARD;
 }

@@ -163,6 +163,7 @@ static __always_inline int icmp_rewrite(ctx_t *ctx, struct pkt *pkt, const struc
 	icmp.sum = ~csum_fold((__u64)(__u16)~icmp.sum + diff + icmp_addr_diff(outer));
 	if (hook_store(ctx, pkt->l4, &icmp, sizeof(icmp)))
 		return -DROP_INTERNAL;
+	hook_hop(ctx);
 	hook_pull(ctx, L3_OFF + IP_HLEN);
 	eth = hook_data(ctx);
 	ip = hook_data(ctx) + L3_OFF;

@@ -103,6 +103,7 @@ static __noinline int nat_apply(ctx_t *ctx, struct pkt *pkt, const struct flow *
 	if (!pkt->no_sum && hook_csum(ctx, pkt->l4 + (udp ? UDP_SUM_OFF : TCP_SUM_OFF),
 				      csum_fold32(addr_diff), csum_fold32(diff), udp))
 		return -DROP_INTERNAL;
+	hook_hop(ctx);
 	hook_pull(ctx, (pkt->l4 & L4_MASK) + sizeof(struct udphdr));
 	return nat_headers(ctx, pkt, flow, addr_diff);
 }

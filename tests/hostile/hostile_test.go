@@ -21,10 +21,20 @@ func TestHostile(t *testing.T) {
 				name string
 				play func(*stage)
 			}{
-				{"cut short", short}, {"few linear bytes", linear}, {"super-packets", superPackets},
-				{"UDP super-packets", superDatagrams}, {"partial sums", partialSums}, {"padding", padding},
-				{"tags", tags}, {"link", link}, {"ARP", arp}, {"headers", headers}, {"wrong sums", wrongSums},
-				{"too big", tooBig}, {"fragments", fragments}, {"not the listener's", others},
+				{"cut short", short},
+				{"few linear bytes", linear},
+				{"super-packets", superPackets},
+				{"UDP super-packets", superDatagrams},
+				{"partial sums", partialSums},
+				{"padding", padding},
+				{"tags", tags},
+				{"link", link},
+				{"ARP", arp},
+				{"headers", headers},
+				{"wrong sums", wrongSums},
+				{"too big", tooBig},
+				{"fragments", fragments},
+				{"not the listener's", others},
 			} {
 				s.run(group.name, group.play)
 			}
@@ -283,7 +293,7 @@ func fragments(s *stage) {
 
 // others are no business of the balancer's.
 func others(s *stage) {
-	rows.Proves(s.t, 41, 42, 44)
+	rows.Proves(s.t, 27, 41, 42, 44)
 	for _, port := range []uint16{1, 22, 79, 443, 1023, 65024, 65535} {
 		ip := packet.IPv4{Src: rawClient, Dst: s.tcp.at.Addr(), TTL: 64, DF: true}
 		syn := packet.TCP{SrcPort: 30000, DstPort: port, Flags: packet.SYN, Seq: clientISN, Window: 64240}
@@ -305,4 +315,23 @@ func others(s *stage) {
 	s.tcp.row("to another address", []shot{
 		{from: s.client, frame: s.frame(ip, udp, packet.Repeat(10))}, {from: s.client, frame: s.frame(ip, tcp)},
 	}, outcome{passed: 2})
+
+	// The stack tells that it does not know a protocol, in its own time, and unpacks none.
+	inner := packet.Frame(packet.IPv4{Src: rawClient, Dst: s.tcp.at.Addr(), TTL: 64}, tcp)
+	for _, proto := range []uint8{0, packet.ProtoIPv4, packet.ProtoIPv6, 47, packet.ProtoESP, 132, 255} {
+		ip := packet.IPv4{Src: rawClient, Dst: s.tcp.at.Addr(), TTL: 64, Protocol: &proto}
+		shots := make([]shot, 50)
+		for i := range shots {
+			shots[i] = shot{from: s.client, frame: s.frame(ip, packet.Payload(inner))}
+		}
+		s.tcp.row(fmt.Sprintf("protocol %d", proto), shots, outcome{passed: len(shots), atMost: stackBurst, limited: seen{
+			what: "protocol unreachable", is: func(f []byte) bool {
+				return len(f) >= 42 && f[23] == packet.ProtoICMPv4 && f[34] == 3 && f[35] == 2
+			},
+		}})
+	}
 }
+
+// stackBurst is how many errors a Linux stack sends to one host before it slows down to
+// one a second.
+const stackBurst = 6

@@ -52,7 +52,10 @@ type outcome struct {
 	passed              int // at least: neighbours ask and answer too
 	atMember, atClient  []seen
 	handshakes, flows   int
-	within              time.Duration // for all of it; 0 means 5 s
+	// limited is what the client may get besides, at most so often.
+	limited seen
+	atMost  int
+	within  time.Duration // for all of it; 0 means 5 s
 }
 
 // row sends frames to a balancer and holds everything that happens against what has
@@ -85,15 +88,20 @@ func (b *balancer) row(name string, shots []shot, want outcome) {
 	if err != nil {
 		b.t.Errorf("%s: %v", name, err)
 	}
+	lost := false
 	got := map[*station][]afpacket.Frame{}
 	for station, all := range map[*station][]seen{b.member: want.atMember, b.client: want.atClient} {
-		frames, err := b.arrivals(station, all)
+		frames, err := b.arrivals(station, all, want)
 		if err != nil {
 			b.t.Errorf("%s: at %s: %v", name, station.host.Name(), err)
+			lost = true
 		}
 		got[station] = frames
 	}
 	b.compare(name, before, after, want)
+	if lost {
+		b.t.FailNow() // what follows would wait as long, for as little
+	}
 	if want.forwarded == 0 {
 		b.thrifty(name, shots, got)
 	}
@@ -171,7 +179,7 @@ func (b *balancer) compare(name string, before, after state, want outcome) {
 
 // arrivals wants these frames at a station and no other. What the beat's next packet
 // does not overtake will not come any more.
-func (b *balancer) arrivals(s *station, want []seen) (got []afpacket.Frame, err error) {
+func (b *balancer) arrivals(s *station, want []seen, o outcome) (got []afpacket.Frame, err error) {
 	for _, e := range want {
 		if _, err := s.await(b.t.Context(), e.matches); err != nil {
 			return nil, fmt.Errorf("%s does not arrive; but %s", e.what, b.describe(s.take(), e))
@@ -193,6 +201,10 @@ next:
 				}
 				continue next
 			}
+		}
+		if s == b.client && o.atMost > 0 && o.limited.matches(f.Bytes) {
+			o.atMost--
+			continue
 		}
 		return nil, fmt.Errorf("nobody has asked for %s", packet.Summary(f.Bytes))
 	}

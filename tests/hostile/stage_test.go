@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -188,8 +189,10 @@ func (b *balancer) offload(state string) {
 // hold opens connections that have to last.
 func (s *stage) hold(n int) {
 	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
 	for range n {
-		c, err := s.Client.Dial(s.t.Context(), "tcp", s.tcp.at.String())
+		c, err := s.Client.Dial(ctx, "tcp", s.tcp.at.String())
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -16,6 +16,8 @@ func figures() []figure {
 		b2(),
 		b3(),
 		b4(),
+		b7(),
+		b18(),
 	}
 }
 

@@ -27,6 +27,10 @@ type tests struct {
 	said           map[string][]string
 }
 
+func newTests() *tests {
+	return &tests{passed: map[string]bool{}, failed: map[string]bool{}, said: map[string][]string{}}
+}
+
 // event is a line of `go test -json`.
 type event struct {
 	Action      string
@@ -58,7 +62,7 @@ func goTest(ctx context.Context, seed uint64, run string, packages ...string) (*
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	t := &tests{passed: map[string]bool{}, failed: map[string]bool{}, said: map[string][]string{}}
+	t := newTests()
 	read := t.read(out)
 	ended := cmd.Wait()
 	switch {

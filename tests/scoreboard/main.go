@@ -151,18 +151,18 @@ func eachMutant(ctx context.Context, chosen []figure, o options, report func(lin
 		return err
 	}
 	for _, f := range chosen {
-		any := false
+		has := false
 		for _, m := range all {
 			if m.figure != f.id {
 				continue
 			}
-			any = true
+			has = true
 			report(m.measure(ctx, f, o))
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}
-		if !any {
+		if !has {
 			report(line{
 				Figure: f.id, Mutant: "none", What: f.what, Target: f.target, Seed: seedText(o.seed), Kernel: kernel(),
 				Error: "no mutant shows what this figure is worth",

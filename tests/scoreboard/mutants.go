@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -101,7 +102,7 @@ func (t *tree) make(ctx context.Context, patch string, kernel bool) error {
 	if err := copyTree(".", t.dir); err != nil {
 		return fmt.Errorf("copy tree: %w", err)
 	}
-	if err := t.shell(ctx, "git", "apply", patch); err != nil {
+	if err := apply(ctx, t.dir, patch); err != nil {
 		return err
 	}
 	if kernel {
@@ -113,4 +114,15 @@ func (t *tree) make(ctx context.Context, patch string, kernel bool) error {
 		return err
 	}
 	return t.buildBinary(ctx)
+}
+
+// apply puts a patch on the files of a folder; with --check it only tries.
+func apply(ctx context.Context, dir, patch string, flags ...string) error {
+	cmd := exec.CommandContext(ctx, "git", append(append([]string{"apply"}, flags...), patch)...)
+	// Of no repository: a copy has none, and whose this tree's is does not matter.
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GIT_DIR=/nonexistent")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apply %s: %w\n%s", filepath.Base(patch), err, out)
+	}
+	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -23,10 +22,8 @@ func TestMutantsApply(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		apply := exec.Command("git", "apply", "--check", patch)
-		apply.Dir = "../.."
-		if out, err := apply.CombinedOutput(); err != nil {
-			t.Errorf("%s does not apply any more: %v\n%s", m.path, err, out)
+		if err := apply(t.Context(), "../..", patch, "--check"); err != nil {
+			t.Error(err)
 		}
 	}
 	if t.Failed() {

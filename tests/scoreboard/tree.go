@@ -88,8 +88,8 @@ func (t *tree) measure(ctx context.Context, f figure, o options) line {
 
 // child runs a figure in a process of its own and returns its result, and all that it
 // said beside.
-func (t *tree) child(ctx context.Context, f figure, o options) (r result, said []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, f.bound+10*time.Second) // it ends itself before
+func (t *tree) child(whole context.Context, f figure, o options) (r result, said []byte, err error) {
+	ctx, cancel := context.WithTimeout(whole, f.bound+10*time.Second) // it ends itself before
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.command, "-child", f.id, "-seed", seedText(o.seed))
 	cmd.Dir, cmd.Env = t.dir, append(os.Environ(), binaryVar+"="+t.binary())
@@ -103,6 +103,8 @@ func (t *tree) child(ctx context.Context, f figure, o options) (r result, said [
 	}
 	err = cmd.Run()
 	switch {
+	case whole.Err() != nil:
+		err = whole.Err()
 	case ctx.Err() != nil:
 		err = fmt.Errorf("ended after its bound of %v", f.bound)
 	case err != nil:
