@@ -357,29 +357,6 @@ func (p *pool) repin(outer map[string]*ebpf.Map, inner maps.Adoption) error {
 	return p.pinInner(inner.Repin)
 }
 
-// recoverPrograms returns the pinned programs if they are whole and work on these maps,
-// else none: then the next Apply loads them anew, under the same number.
-func (n *Node) recoverPrograms(p *pool, found *remains, view *maps.Pool) (*programs, error) {
-	if found.rodata == nil {
-		return nil, nil
-	}
-	number, err := n.objects[p.family].readNumber(found.rodata)
-	if err != nil {
-		return nil, err
-	}
-	p.number = number
-	ps := found.programs
-	if ps == nil || ps.tc == nil || ps.sweep == nil || ps.expiry == nil {
-		return nil, nil
-	}
-	if fit, err := ps.workOn(view.Maps()); err != nil || !fit {
-		return nil, err
-	}
-	ps.constants = found.rodata
-	found.programs, found.rodata = nil, nil
-	return ps, nil
-}
-
 // letGo closes whatever is open of a pool; the kernel keeps what is pinned. The
 // operation lock is held.
 func (n *Node) letGo(p *pool) {

@@ -84,6 +84,29 @@ func (n *Node) programsFit(p *pool) (bool, error) {
 	return have.workOn(p.view.Maps())
 }
 
+// recoverPrograms returns the pinned programs if they are whole and work on these maps,
+// else none: then the next Apply loads them anew, under the same number.
+func (n *Node) recoverPrograms(p *pool, found *remains, view *maps.Pool) (*programs, error) {
+	if found.rodata == nil {
+		return nil, nil
+	}
+	number, err := n.objects[p.family].readNumber(found.rodata)
+	if err != nil {
+		return nil, err
+	}
+	p.number = number
+	ps := found.programs
+	if ps == nil || ps.tc == nil || ps.sweep == nil || ps.expiry == nil {
+		return nil, nil
+	}
+	if fit, err := ps.workOn(view.Maps()); err != nil || !fit {
+		return nil, err
+	}
+	ps.constants = found.rodata
+	found.programs, found.rodata = nil, nil
+	return ps, nil
+}
+
 // workOn tells whether the programs work on these tables, of those that can be changed
 // for others or be lost with their pin.
 func (ps *programs) workOn(own maps.PoolMaps) (bool, error) {

@@ -66,6 +66,23 @@ __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 	return -DROP_NAT_FULL;
 }
 
+/* Whose turn it is among the places that are open: closed ones have none, or the next one
+ * had theirs too. */
+__noinline __u32 place_of_turn(__u32 open, __u32 turn)
+{
+	__u32 i, places = 0;
+
+	for (i = 0; i < SNAT_ADDRESSES; i++)
+		places += open >> i & 1;
+	if (!places)
+		return 0;
+	turn %= places;
+	for (i = 0; i < SNAT_ADDRESSES; i++)
+		if ((open >> i & 1) && !turn--)
+			return i;
+	return 0;
+}
+
 /* The VIP's source addresses take turns; one that has no free port toward the member
  * is passed over. */
 static __noinline int address_open(struct opening *o, struct vip *vip, bool udp)
@@ -77,7 +94,7 @@ static __noinline int address_open(struct opening *o, struct vip *vip, bool udp)
 	if (!ms)
 		return -DROP_INTERNAL;
 	if (snats > 1)
-		turn = __sync_fetch_and_add(&ms->turn, 1);
+		turn = place_of_turn(vip->snat_open, __sync_fetch_and_add(&ms->turn, 1));
 	for (i = 0; i < SNAT_ADDRESSES && rc == -DROP_NAT_FULL && i < snats; i++) {
 		o->snat = (turn + i) % snats;
 		barrier_var(o->snat);
