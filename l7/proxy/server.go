@@ -1,0 +1,296 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"qlbaas/l7/pool"
+)
+
+// Picker chooses members. A pool.Pool is one.
+type Picker interface {
+	// Choose returns the member for a request, or an error where there is none.
+	Choose(q *pool.Query) (pool.Choice, error)
+	// Learn notes that a member gave the application's cookie this value.
+	Learn(value []byte, m *pool.Member)
+	// Settings says which cookies to look for.
+	Settings() pool.Settings
+	// Overdue returns the members whose requests have had their time to end.
+	Overdue(now time.Time) []*pool.Member
+}
+
+// Limits bound what a client may take. Zero fields of Server.SetLimits' argument mean
+// the default.
+type Limits struct {
+	// Connections is how many clients are served at once: the others wait. Negative
+	// means no limit of the user's; 0 serves nobody.
+	Connections int64
+	// Idle is how long either side may stand still; DefaultIdle.
+	Idle time.Duration
+	// Head is how long a request's head may take, from its first byte on.
+	Head time.Duration
+	// HeadBytes and HeadLines bound a request's head.
+	HeadBytes, HeadLines int
+	// Waiting is how many connections without a request one address may have.
+	Waiting int
+	// Connect bounds connecting to a member.
+	Connect time.Duration
+}
+
+// Defaults of Limits.
+const (
+	DefaultIdle      = 50 * time.Second
+	DefaultHead      = 10 * time.Second
+	DefaultHeadBytes = 32 << 10
+	DefaultHeadLines = 256
+	DefaultWaiting   = 256
+	DefaultConnect   = 5 * time.Second
+	// MostConnections holds where the user sets no limit, or a higher one: each
+	// takes up to two file descriptors.
+	MostConnections = 16384
+)
+
+func (l Limits) withDefaults() *Limits {
+	for _, d := range []struct {
+		field    *time.Duration
+		standard time.Duration
+	}{{&l.Idle, DefaultIdle}, {&l.Head, DefaultHead}, {&l.Connect, DefaultConnect}} {
+		if *d.field == 0 {
+			*d.field = d.standard
+		}
+	}
+	for _, d := range []struct {
+		field    *int
+		standard int
+	}{{&l.HeadBytes, DefaultHeadBytes}, {&l.HeadLines, DefaultHeadLines}, {&l.Waiting, DefaultWaiting}} {
+		if *d.field == 0 {
+			*d.field = d.standard
+		}
+	}
+	if l.Connections < 0 || l.Connections > MostConnections {
+		l.Connections = MostConnections
+	}
+	return &l
+}
+
+// Server is the proxy of one pool. Safe for concurrent use.
+type Server struct {
+	picker  Picker
+	log     *slog.Logger
+	dialer  *net.Dialer
+	limits  atomic.Pointer[Limits]
+	count   counts
+	sources sources
+	// draining: connections end with the answer that they wait for.
+	draining atomic.Bool
+
+	mu       sync.Mutex
+	changed  *sync.Cond // the number of clients, limits, draining
+	clients  int64
+	listener *net.TCPListener // of Serve
+	ups      sync.Map         // *pool.Member -> *upstream
+	running  sync.WaitGroup
+}
+
+// New returns a server that connects to members from an address; the zero Addr leaves
+// that to the kernel.
+func New(picker Picker, from netip.Addr, log *slog.Logger) *Server {
+	s := &Server{picker: picker, log: log, dialer: newDialer(from, DefaultConnect)}
+	s.changed = sync.NewCond(&s.mu)
+	s.SetLimits(Limits{Connections: -1})
+	return s
+}
+
+// SetLimits makes l hold for requests that begin from now on.
+func (s *Server) SetLimits(l Limits) {
+	s.limits.Store(l.withDefaults())
+	s.changed.Broadcast()
+}
+
+// Serve accepts clients until ctx ends or Drain is called, and then returns nil. It does
+// not wait for the clients, see Wait. It takes over the listener.
+func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
+	defer listener.Close()
+	s.mu.Lock()
+	s.listener = listener
+	s.mu.Unlock()
+	defer context.AfterFunc(ctx, s.Drain)()
+	s.running.Go(func() { s.housekeep(ctx) })
+	for s.room() {
+		conn, err := listener.AcceptTCP()
+		switch {
+		case err == nil:
+			s.start(ctx, conn)
+		case s.draining.Load():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		default: // out of file descriptors or memory: some will be free again
+			pause(ctx, 10*time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// room waits until there may be another client; false means that there will be none.
+func (s *Server) room() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.clients >= s.limits.Load().Connections && !s.draining.Load() {
+		s.changed.Wait()
+	}
+	return !s.draining.Load()
+}
+
+func (s *Server) start(ctx context.Context, conn *net.TCPConn) {
+	s.mu.Lock()
+	s.clients++
+	s.mu.Unlock()
+	s.count.Accepted.Add(1)
+	s.running.Go(func() {
+		defer func() {
+			if fault := recover(); fault != nil {
+				// One client's request must not end all the others'.
+				s.count.panics.Add(1)
+				s.log.Error("serve client", "client", conn.RemoteAddr(), "panic", fault, "stack", string(debug.Stack()))
+			}
+			s.mu.Lock()
+			s.clients--
+			s.mu.Unlock()
+			s.changed.Broadcast()
+		}()
+		c := newClient(s, conn)
+		pending, oldest := s.sources.enter(c.source, conn, s.limits.Load().Waiting)
+		c.pending = pending
+		if oldest != nil {
+			s.count.Displaced.Add(1)
+			_ = oldest.Close() // whatever it says, it is gone
+		}
+		c.serve(ctx)
+	})
+}
+
+// Drain makes Serve return; connections that exist go on until the answer that they
+// wait for, or until they are idle for too long.
+func (s *Server) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining.Store(true)
+	if s.listener != nil {
+		_ = s.listener.SetDeadline(time.Unix(1, 0)) // fails for a closed one, which is as well
+	}
+	s.changed.Broadcast()
+}
+
+// Draining tells whether Drain was called.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// Wait returns when no client is left.
+func (s *Server) Wait() { s.running.Wait() }
+
+// housekeep closes connections to members that are of no more use.
+func (s *Server) housekeep(ctx context.Context) {
+	for pause(ctx, time.Second) {
+		now := time.Now()
+		s.ups.Range(func(key, value any) bool {
+			u := value.(*upstream)
+			u.reap(now)
+			return true
+		})
+		for _, m := range s.picker.Overdue(now) {
+			if u, found := s.ups.Load(m); found {
+				u.(*upstream).abortAll()
+			}
+		}
+		if s.draining.Load() && s.Clients() == 0 {
+			return
+		}
+	}
+}
+
+// upstream returns the connections to a member.
+func (s *Server) upstream(m *pool.Member) *upstream {
+	if u, found := s.ups.Load(m); found {
+		return u.(*upstream)
+	}
+	u, _ := s.ups.LoadOrStore(m, &upstream{member: m, dialer: s.dialer, open: map[*line]struct{}{}})
+	return u.(*upstream)
+}
+
+// Clients is the number of clients' connections.
+func (s *Server) Clients() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clients
+}
+
+// counts is what the proxy has counted apart from its members.
+type counts struct {
+	Accepted, Displaced, Requests atomic.Uint64
+	// By status: the proxy's own answers.
+	bad, slow, unserved, broken, late atomic.Uint64
+	panics                            atomic.Uint64
+}
+
+// answered counts an answer of the proxy's own.
+func (c *counts) answered(status int) {
+	switch status {
+	case http.StatusRequestTimeout:
+		c.slow.Add(1)
+	case http.StatusServiceUnavailable:
+		c.unserved.Add(1)
+	case http.StatusBadGateway:
+		c.broken.Add(1)
+	case http.StatusGatewayTimeout:
+		c.late.Add(1)
+	default:
+		c.bad.Add(1)
+	}
+}
+
+// Stats is a copy of the proxy's counters, monotonic but for Clients.
+type Stats struct {
+	Clients   int64  `json:"clients"`
+	Accepted  uint64 `json:"accepted"`
+	Requests  uint64 `json:"requests"`
+	Displaced uint64 `json:"displaced"` // connections without a request that gave way
+	Bad       uint64 `json:"bad"`       // requests refused: 4xx, 5xx of the client's making
+	Slow      uint64 `json:"slow"`      // 408
+	Unserved  uint64 `json:"unserved"`  // 503
+	Broken    uint64 `json:"broken"`    // 502
+	Late      uint64 `json:"late"`      // 504
+	Panics    uint64 `json:"panics"`    // of this program's making; one client each
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	c := &s.count
+	return Stats{
+		Clients: s.Clients(), Accepted: c.Accepted.Load(), Requests: c.Requests.Load(), Displaced: c.Displaced.Load(),
+		Bad: c.bad.Load(), Slow: c.slow.Load(), Unserved: c.unserved.Load(), Broken: c.broken.Load(), Late: c.late.Load(),
+		Panics: c.panics.Load(),
+	}
+}
+
+// Add counts what another process has counted; its level is its own.
+func (s *Server) Add(o Stats) {
+	c := &s.count
+	c.Accepted.Add(o.Accepted)
+	c.Requests.Add(o.Requests)
+	c.Displaced.Add(o.Displaced)
+	c.bad.Add(o.Bad)
+	c.slow.Add(o.Slow)
+	c.unserved.Add(o.Unserved)
+	c.broken.Add(o.Broken)
+	c.late.Add(o.Late)
+	c.panics.Add(o.Panics)
+}
