@@ -68,20 +68,45 @@ type MemberStats struct {
 }
 
 func (m *Member) stats() MemberStats {
-	c := &m.Counters
+	s := m.Counters.stats()
+	s.ID, s.Up = m.ID, m.up
+	return s
+}
+
+func (c *Counters) stats() MemberStats {
 	return MemberStats{
-		ID: m.ID, Up: m.up,
 		Requests: c.Requests.Load(), Connections: c.Connections.Load(), Failures: c.Failures.Load(),
 		BytesIn: c.BytesIn.Load(), BytesOut: c.BytesOut.Load(),
 		Active: c.Active.Load(), Open: c.Open.Load(),
 	}
 }
 
-// add counts what another process, or a member of the same id, has counted.
+// add counts what another process, or a member that is gone, has counted; its levels
+// are its own.
 func (c *Counters) add(s MemberStats) {
 	c.Requests.Add(s.Requests)
 	c.Connections.Add(s.Connections)
 	c.Failures.Add(s.Failures)
 	c.BytesIn.Add(s.BytesIn)
 	c.BytesOut.Add(s.BytesOut)
+}
+
+// plus and Since add and subtract counters. Levels stay as they are in s.
+func (s MemberStats) plus(o MemberStats) MemberStats {
+	s.Requests += o.Requests
+	s.Connections += o.Connections
+	s.Failures += o.Failures
+	s.BytesIn += o.BytesIn
+	s.BytesOut += o.BytesOut
+	return s
+}
+
+// Since is what was counted after then.
+func (s MemberStats) Since(then MemberStats) MemberStats {
+	s.Requests -= then.Requests
+	s.Connections -= then.Connections
+	s.Failures -= then.Failures
+	s.BytesIn -= then.BytesIn
+	s.BytesOut -= then.BytesOut
+	return s
 }

@@ -1,7 +1,5 @@
 package pool
 
-import "time"
-
 // Stats is what a pool has counted.
 type Stats struct {
 	Members []MemberStats `json:"members"`
@@ -19,25 +17,14 @@ func (p *Pool) Stats() Stats {
 	for _, m := range p.members {
 		s.Members = append(s.Members, m.stats())
 	}
-	past := Member{}
-	past.Counters.add((&Member{}).stats())
-	past.Counters.add(p.pastStats())
+	s.Past = p.past.stats()
 	for _, m := range p.leaving {
-		c := m.stats()
-		past.Counters.add(c)
-		past.Counters.Active.Add(c.Active)
-		past.Counters.Open.Add(c.Open)
+		leaving := m.stats()
+		s.Past = s.Past.plus(leaving)
+		s.Past.Active += leaving.Active
+		s.Past.Open += leaving.Open
 	}
-	s.Past = past.stats()
 	return s
-}
-
-func (p *Pool) pastStats() MemberStats {
-	c := &p.past
-	return MemberStats{
-		Requests: c.Requests.Load(), Connections: c.Connections.Load(), Failures: c.Failures.Load(),
-		BytesIn: c.BytesIn.Load(), BytesOut: c.BytesOut.Load(),
-	}
 }
 
 // Add counts what another process has counted for this pool: its levels are its own.
@@ -65,11 +52,4 @@ func (p *Pool) Config() Config {
 		c.Members = append(c.Members, MemberConfig{ID: m.ID, Address: m.Address, Weight: m.weight, AdminUp: m.adminUp, Up: m.up})
 	}
 	return c
-}
-
-// Draining returns since when a member has been leaving; zero means that it has not.
-func (p *Pool) Draining(m *Member) time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return m.drainFrom
 }

@@ -30,16 +30,20 @@ type client struct {
 	response response
 }
 
-func newClient(s *Server, conn *net.TCPConn) *client {
+func newClient(s *Server, conn *net.TCPConn) (*client, error) {
+	socket, err := newSocket(conn)
+	if err != nil {
+		return nil, err
+	}
 	source := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-	c := &client{server: s, conn: conn, sink: sink{TCPConn: conn}, source: source}
-	c.in = *newReader(conn, smallBuffer)
+	c := &client{server: s, conn: conn, sink: sink{TCPConn: conn, to: socket}, source: source}
+	c.in = *newReader(conn, socket, smallBuffer)
 	c.forwarded = source.WithZone("").AppendTo(nil)
 	c.request.header.DisableNormalizing()
 	c.request.query.Client = source
 	c.response.header.DisableNormalizing()
 	c.response.header.SetNoDefaultContentType(true)
-	return c
+	return c, nil
 }
 
 // serve answers requests until the connection ends.

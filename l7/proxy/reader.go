@@ -14,6 +14,7 @@ import (
 type reader struct {
 	*bufio.Reader
 	conn *net.TCPConn
+	from io.Reader // conn
 	// by is the read deadline that is set.
 	by time.Time
 }
@@ -22,8 +23,8 @@ type reader struct {
 // of the limit's size.
 const smallBuffer = 4096
 
-func newReader(conn *net.TCPConn, size int) *reader {
-	return &reader{Reader: bufio.NewReaderSize(conn, size), conn: conn}
+func newReader(conn *net.TCPConn, from io.Reader, size int) *reader {
+	return &reader{Reader: bufio.NewReaderSize(from, size), conn: conn, from: from}
 }
 
 // slack is how much later than asked a deadline may be: renewing one for every request
@@ -56,8 +57,11 @@ func (r *reader) gather(n int, moment time.Duration) {
 // sink is what one side of a connection is written to.
 type sink struct {
 	*net.TCPConn
+	to *socket
 	by time.Time // the write deadline that is set
 }
+
+func (s *sink) Write(b []byte) (int, error) { return s.to.Write(b) }
 
 // until bounds what is written from now on, as a reader's.
 func (s *sink) until(limit time.Duration) {
@@ -162,7 +166,7 @@ func (r *reader) skipEmptyLines() {
 func (r *reader) grow(size int) {
 	old := r.Reader
 	n := old.Buffered()
-	r.Reader = bufio.NewReaderSize(io.MultiReader(io.LimitReader(old, int64(n)), r.conn), size)
+	r.Reader = bufio.NewReaderSize(io.MultiReader(io.LimitReader(old, int64(n)), r.from), size)
 	_, _ = r.Peek(n) // cannot fail: it comes from the old buffer
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -33,17 +32,16 @@ type Picker interface {
 type Limits struct {
 	// Connections is how many clients are served at once: the others wait. Negative
 	// means no limit of the user's; 0 serves nobody.
-	Connections int64
+	Connections int64 `json:"connections"`
 	// Idle is how long either side may stand still; DefaultIdle.
-	Idle time.Duration
+	Idle time.Duration `json:"idle,omitempty"`
 	// Head is how long a request's head may take, from its first byte on.
-	Head time.Duration
+	Head time.Duration `json:"head,omitempty"`
 	// HeadBytes and HeadLines bound a request's head.
-	HeadBytes, HeadLines int
+	HeadBytes int `json:"head_bytes,omitempty"`
+	HeadLines int `json:"head_lines,omitempty"`
 	// Waiting is how many connections without a request one address may have.
-	Waiting int
-	// Connect bounds connecting to a member.
-	Connect time.Duration
+	Waiting int `json:"waiting,omitempty"`
 }
 
 // Defaults of Limits.
@@ -53,17 +51,18 @@ const (
 	DefaultHeadBytes = 32 << 10
 	DefaultHeadLines = 256
 	DefaultWaiting   = 256
-	DefaultConnect   = 5 * time.Second
 	// MostConnections holds where the user sets no limit, or a higher one: each
 	// takes up to two file descriptors.
 	MostConnections = 16384
+	// connectTime bounds connecting to a member.
+	connectTime = 5 * time.Second
 )
 
 func (l Limits) withDefaults() *Limits {
 	for _, d := range []struct {
 		field    *time.Duration
 		standard time.Duration
-	}{{&l.Idle, DefaultIdle}, {&l.Head, DefaultHead}, {&l.Connect, DefaultConnect}} {
+	}{{&l.Idle, DefaultIdle}, {&l.Head, DefaultHead}} {
 		if *d.field == 0 {
 			*d.field = d.standard
 		}
@@ -104,7 +103,7 @@ type Server struct {
 // New returns a server that connects to members from an address; the zero Addr leaves
 // that to the kernel.
 func New(picker Picker, from netip.Addr, log *slog.Logger) *Server {
-	s := &Server{picker: picker, log: log, dialer: newDialer(from, DefaultConnect)}
+	s := &Server{picker: picker, log: log, dialer: newDialer(from, connectTime)}
 	s.changed = sync.NewCond(&s.mu)
 	s.SetLimits(Limits{Connections: -1})
 	return s
@@ -117,13 +116,14 @@ func (s *Server) SetLimits(l Limits) {
 }
 
 // Serve accepts clients until ctx ends or Drain is called, and then returns nil. It does
-// not wait for the clients, see Wait. It takes over the listener.
+// not wait for the clients, who may finish: see Wait. It takes over the listener.
 func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
 	defer listener.Close()
 	s.mu.Lock()
 	s.listener = listener
 	s.mu.Unlock()
 	defer context.AfterFunc(ctx, s.Drain)()
+	ctx = context.WithoutCancel(ctx)
 	s.running.Go(func() { s.housekeep(ctx) })
 	for s.room() {
 		conn, err := listener.AcceptTCP()
@@ -168,7 +168,10 @@ func (s *Server) start(ctx context.Context, conn *net.TCPConn) {
 			s.mu.Unlock()
 			s.changed.Broadcast()
 		}()
-		c := newClient(s, conn)
+		c, err := newClient(s, conn)
+		if err != nil {
+			return // it is closed
+		}
 		pending, oldest := s.sources.enter(c.source, conn, s.limits.Load().Waiting)
 		c.pending = pending
 		if oldest != nil {
@@ -231,66 +234,4 @@ func (s *Server) Clients() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.clients
-}
-
-// counts is what the proxy has counted apart from its members.
-type counts struct {
-	Accepted, Displaced, Requests atomic.Uint64
-	// By status: the proxy's own answers.
-	bad, slow, unserved, broken, late atomic.Uint64
-	panics                            atomic.Uint64
-}
-
-// answered counts an answer of the proxy's own.
-func (c *counts) answered(status int) {
-	switch status {
-	case http.StatusRequestTimeout:
-		c.slow.Add(1)
-	case http.StatusServiceUnavailable:
-		c.unserved.Add(1)
-	case http.StatusBadGateway:
-		c.broken.Add(1)
-	case http.StatusGatewayTimeout:
-		c.late.Add(1)
-	default:
-		c.bad.Add(1)
-	}
-}
-
-// Stats is a copy of the proxy's counters, monotonic but for Clients.
-type Stats struct {
-	Clients   int64  `json:"clients"`
-	Accepted  uint64 `json:"accepted"`
-	Requests  uint64 `json:"requests"`
-	Displaced uint64 `json:"displaced"` // connections without a request that gave way
-	Bad       uint64 `json:"bad"`       // requests refused: 4xx, 5xx of the client's making
-	Slow      uint64 `json:"slow"`      // 408
-	Unserved  uint64 `json:"unserved"`  // 503
-	Broken    uint64 `json:"broken"`    // 502
-	Late      uint64 `json:"late"`      // 504
-	Panics    uint64 `json:"panics"`    // of this program's making; one client each
-}
-
-// Stats returns the counters.
-func (s *Server) Stats() Stats {
-	c := &s.count
-	return Stats{
-		Clients: s.Clients(), Accepted: c.Accepted.Load(), Requests: c.Requests.Load(), Displaced: c.Displaced.Load(),
-		Bad: c.bad.Load(), Slow: c.slow.Load(), Unserved: c.unserved.Load(), Broken: c.broken.Load(), Late: c.late.Load(),
-		Panics: c.panics.Load(),
-	}
-}
-
-// Add counts what another process has counted; its level is its own.
-func (s *Server) Add(o Stats) {
-	c := &s.count
-	c.Accepted.Add(o.Accepted)
-	c.Requests.Add(o.Requests)
-	c.Displaced.Add(o.Displaced)
-	c.bad.Add(o.Bad)
-	c.slow.Add(o.Slow)
-	c.unserved.Add(o.Unserved)
-	c.broken.Add(o.Broken)
-	c.late.Add(o.Late)
-	c.panics.Add(o.Panics)
 }

@@ -31,7 +31,6 @@ type line struct {
 	*reader
 	sink sink
 	up   *upstream
-	raw  syscall.RawConn
 	used bool      // has carried a request before
 	rest time.Time // since when it is idle
 }
@@ -97,12 +96,12 @@ func (u *upstream) dial(ctx context.Context) (*line, error) {
 		return nil, err
 	}
 	tcp := conn.(*net.TCPConn) // "tcp" gives nothing else
-	raw, err := tcp.SyscallConn()
+	socket, err := newSocket(tcp)
 	if err != nil {
 		_ = tcp.Close()
 		return nil, err
 	}
-	l := &line{reader: newReader(tcp, lineBuffer), sink: sink{TCPConn: tcp}, up: u, raw: raw}
+	l := &line{reader: newReader(tcp, socket, lineBuffer), sink: sink{TCPConn: tcp, to: socket}, up: u}
 	u.member.Counters.Connections.Add(1)
 	u.member.Counters.Open.Add(1)
 	u.mu.Lock()
@@ -119,7 +118,7 @@ func (l *line) quiet() bool {
 	}
 	var one [1]byte
 	quiet := false
-	err := l.raw.Control(func(fd uintptr) {
+	err := l.sink.to.raw.Control(func(fd uintptr) {
 		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		quiet = err == unix.EAGAIN
 	})
