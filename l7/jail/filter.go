@@ -10,7 +10,7 @@ var allowed = []uint32{
 	unix.SYS_CONNECT, unix.SYS_BIND, unix.SYS_LISTEN, unix.SYS_SHUTDOWN, unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME,
 	unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_RECVMSG, unix.SYS_WRITEV, unix.SYS_READV, unix.SYS_PREAD64,
 	unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_CREATE1, unix.SYS_EVENTFD2, unix.SYS_PIPE2, unix.SYS_FCNTL,
-	unix.SYS_MMAP, unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_BRK, unix.SYS_MINCORE,
+	unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_BRK, unix.SYS_MINCORE,
 	unix.SYS_CLOCK_GETTIME, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_GETTIMEOFDAY, unix.SYS_RESTART_SYSCALL,
 	unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK,
 	unix.SYS_TIMER_CREATE, unix.SYS_TIMER_SETTIME, unix.SYS_TIMER_DELETE, unix.SYS_SETITIMER,
@@ -24,6 +24,7 @@ const (
 	atNumber = 0
 	atArch   = 4
 	atArg0   = 16 // its lower half, on little-endian machines
+	atArg2   = atArg0 + 2*8
 
 	allow    = uint32(unix.SECCOMP_RET_ALLOW)
 	deny     = uint32(unix.SECCOMP_RET_ERRNO) | uint32(unix.EPERM)
@@ -50,9 +51,13 @@ func filter(pid int) []unix.SockFilter {
 	for _, number := range allowed {
 		p = append(p, unix.SockFilter{Code: equal, K: number, Jf: 1}, unix.SockFilter{Code: answer, K: allow})
 	}
-	p = append(p, onArg0(unix.SYS_SOCKET, equal, unix.AF_INET, unix.AF_INET6)...)
-	p = append(p, onArg0(unix.SYS_CLONE, anyBit, unix.CLONE_THREAD)...)
-	p = append(p, onArg0(unix.SYS_TGKILL, equal, uint32(pid))...)
+	p = append(p, onArg(unix.SYS_SOCKET, atArg0, yes(equal, unix.AF_INET, unix.AF_INET6), deny)...)
+	p = append(p, onArg(unix.SYS_CLONE, atArg0, yes(anyBit, unix.CLONE_THREAD), deny)...)
+	p = append(p, onArg(unix.SYS_TGKILL, atArg0, yes(equal, uint32(pid)), deny)...)
+	// Memory that is written is never executed.
+	for _, number := range []uint32{unix.SYS_MMAP, unix.SYS_MPROTECT} {
+		p = append(p, onArg(number, atArg2, when(anyBit, deny, unix.PROT_EXEC), allow)...)
+	}
 	return append(p,
 		// C libraries fall back to clone where this is unknown.
 		unix.SockFilter{Code: equal, K: unix.SYS_CLONE3, Jf: 1},
@@ -60,16 +65,20 @@ func filter(pid int) []unix.SockFilter {
 		unix.SockFilter{Code: answer, K: deny})
 }
 
-// onArg0 allows a system call whose first argument compares to one of the values.
-func onArg0(number uint32, compare uint16, values ...uint32) []unix.SockFilter {
-	var inner []unix.SockFilter
+// when answers with a verdict for each of some values.
+func when(compare uint16, verdict uint32, values ...uint32) (p []unix.SockFilter) {
 	for _, v := range values {
-		inner = append(inner, unix.SockFilter{Code: compare, K: v, Jf: 1}, unix.SockFilter{Code: answer, K: allow})
+		p = append(p, unix.SockFilter{Code: compare, K: v, Jf: 1}, unix.SockFilter{Code: answer, K: verdict})
 	}
-	inner = append(inner, unix.SockFilter{Code: answer, K: deny})
-	skip := uint8(len(inner) + 1)
-	return append([]unix.SockFilter{
-		{Code: equal, K: number, Jf: skip},
-		{Code: loadWord, K: atArg0},
-	}, inner...)
+	return p
+}
+
+func yes(compare uint16, values ...uint32) []unix.SockFilter { return when(compare, allow, values...) }
+
+// onArg judges a system call by one of its arguments, and by otherwise if that says
+// nothing.
+func onArg(number, at uint32, judge []unix.SockFilter, otherwise uint32) []unix.SockFilter {
+	skip := uint8(len(judge) + 2)
+	p := []unix.SockFilter{{Code: equal, K: number, Jf: skip}, {Code: loadWord, K: at}}
+	return append(append(p, judge...), unix.SockFilter{Code: answer, K: otherwise})
 }

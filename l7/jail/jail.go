@@ -30,7 +30,7 @@ func Enter() error {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
 	program := filter(os.Getpid())
-	length := uint16(len(program)) //nolint:gosec // some hundred instructions
+	length := uint16(len(program))
 	fprog := unix.SockFprog{Len: length, Filter: &program[0]}
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
 		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog)))

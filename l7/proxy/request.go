@@ -48,7 +48,8 @@ func (q *request) parse(r *reader, size int) error {
 	}
 	// The lines are read again below, from the parser's copy, which ends at the same
 	// place only if the two lengths are one.
-	if before-r.Buffered() != size || !bytes.HasSuffix(q.header.RawHeaders(), []byte("\r\n")) {
+	raw := q.header.RawHeaders() // none has not even the empty line
+	if before-r.Buffered() != size || len(raw) > 0 && !bytes.HasSuffix(raw, []byte("\r\n\r\n")) {
 		return &refusal{http.StatusBadRequest, "end of head is not clear"}
 	}
 	switch string(q.header.Protocol()) {
@@ -128,13 +129,17 @@ func (q *request) lines(dst []byte, settings pool.Settings, maxLines int) ([]byt
 			return dst, &refusal{http.StatusRequestHeaderFieldsTooLarge, "too many header lines"}
 		}
 		switch {
+		case bytes.IndexByte(name, ' ') >= 0: // which the parser lets through
+			return dst, &refusal{http.StatusBadRequest, "blank in a name"}
 		case is(name, "host"):
 		case is(name, "connection"):
 			q.conn.read(value)
 		case is(name, "upgrade"):
 			q.offer = q.remember(value)
-		case is(name, "content-length") && len(value) > 18:
-			return dst, &refusal{http.StatusBadRequest, "length"}
+		case is(name, "content-length") && (q.body == chunked || len(value) > 18):
+			return dst, &refusal{http.StatusBadRequest, "two lengths, or an absurd one"}
+		case is(name, "transfer-encoding") && q.body != chunked:
+			return dst, &refusal{http.StatusNotImplemented, "transfer coding"}
 		case hop(name) || q.conn.names(name):
 		case is(name, "cookie"):
 			dst = q.cookies(dst, name, value, settings)
