@@ -58,7 +58,7 @@ func (r *recorder) serve(conn net.Conn) {
 			return
 		}
 		answer := r.answer(text)
-		if _, err := conn.Write([]byte(answer)); err != nil || strings.Contains(answer, "Connection: close") {
+		if _, err := conn.Write([]byte(answer)); err != nil || answer == "" || strings.Contains(answer, "Connection: close") {
 			return
 		}
 	}

@@ -144,8 +144,9 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.retire = retire
 	s.mu.Unlock()
 	var running sync.WaitGroup
+	questions := control.NewServer(s, s.options.Log)
 	running.Go(func() {
-		if err := control.NewServer(s, s.options.Log).Serve(asked, s.control); err != nil {
+		if err := questions.Serve(asked, s.control); err != nil {
 			s.options.Log.Error("serve control socket", "err", err)
 		}
 	})
@@ -155,6 +156,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	err := s.serve(serving)
 	s.drain(ctx)
 	close(s.done)
+	questions.Farewell()
 	stopAsking()
 	running.Wait()
 	return err
@@ -183,6 +185,7 @@ func (s *sidecar) drain(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
+	s.proxy.End()
 	select {
 	case <-gone:
 	case <-time.After(patience):

@@ -32,13 +32,21 @@ type Sidecar interface {
 
 // Server answers on a control socket.
 type Server struct {
-	sidecar Sidecar
-	log     *slog.Logger
-	running sync.WaitGroup
+	sidecar  Sidecar
+	log      *slog.Logger
+	running  sync.WaitGroup
+	retiring sync.WaitGroup
 }
 
 // NewServer returns a server; Serve starts it.
 func NewServer(s Sidecar, log *slog.Logger) *Server { return &Server{sidecar: s, log: log} }
+
+// Farewell waits until a successor has the last counters; Done must be closed.
+func (s *Server) Farewell() { s.retiring.Wait() }
+
+// sendTime bounds how long an answer may take: it fits into a socket's buffer, but for
+// the state, which its reader waits for.
+const sendTime = 5 * time.Second
 
 // maxLine bounds a question: 1,024 members take some 200 bytes each.
 const maxLine = 4 << 20
@@ -46,9 +54,6 @@ const maxLine = 4 << 20
 // Serve answers until ctx ends, and takes the listener over.
 func (s *Server) Serve(ctx context.Context, listener *net.UnixListener) error {
 	listener.SetUnlinkOnClose(false) // a successor listens on the same path
-	defer s.running.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
 	for {
 		conn, err := listener.AcceptUnix()
@@ -56,6 +61,7 @@ func (s *Server) Serve(ctx context.Context, listener *net.UnixListener) error {
 		case err == nil:
 			s.running.Go(func() { s.answer(ctx, conn) })
 		case errors.Is(err, net.ErrClosed):
+			s.running.Wait() // a retired sidecar still answers those who are connected
 			return nil
 		default: // out of file descriptors or memory: some will be free again
 			s.log.Warn("accept control connection", "err", err)
@@ -157,6 +163,7 @@ func (se *session) send(r reply) error {
 	if err != nil {
 		return fmt.Errorf("encode reply: %w", err)
 	}
+	_ = se.conn.SetWriteDeadline(time.Now().Add(sendTime)) // a closed connection says so below
 	_, err = se.conn.Write(append(line, '\n'))
 	return err
 }
@@ -168,6 +175,7 @@ func (se *session) handover() error {
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
+	_ = se.conn.SetWriteDeadline(time.Now().Add(sendTime)) // a closed connection says so below
 	clients, control := se.sidecar.Sockets()
 	// Not by File: what that returns would make the sockets block, here as well.
 	if err := withFD(clients, func(first int) error {
@@ -195,6 +203,8 @@ func withFD(c syscall.Conn, use func(fd int) error) error {
 
 // retire reports until the last client has gone.
 func (se *session) retire(ctx context.Context) error {
+	se.retiring.Add(1)
+	defer se.retiring.Done()
 	se.sidecar.Retire()
 	every := time.NewTicker(time.Second)
 	defer every.Stop()

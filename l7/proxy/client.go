@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"qlbaas/l7/pool"
@@ -22,6 +23,8 @@ type client struct {
 	forwarded []byte
 	// pending tells that no request has been complete yet, see sources.go.
 	pending *waiting
+	// resting tells that nothing of a request has come.
+	resting atomic.Bool
 
 	// limits and settings hold for one request.
 	limits   *Limits
@@ -82,7 +85,13 @@ func (c *client) receive() error {
 	bounds := headBounds{first: c.limits.Idle, whole: c.limits.Head, size: c.limits.HeadBytes}
 	if c.in.Buffered() == 0 {
 		c.in.until(bounds.first)
-		if _, err := c.in.Peek(1); err != nil {
+		c.resting.Store(true)
+		if c.server.ending.Load() {
+			return net.ErrClosed
+		}
+		_, err := c.in.Peek(1)
+		c.resting.Store(false)
+		if err != nil {
 			return timed(err, errIdle)
 		}
 	}

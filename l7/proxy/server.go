@@ -89,12 +89,13 @@ type Server struct {
 	limits  atomic.Pointer[Limits]
 	count   counts
 	sources sources
-	// draining: connections end with the answer that they wait for.
-	draining atomic.Bool
+	// draining: connections end with the answer that they wait for. ending: those that
+	// wait for none end at once.
+	draining, ending atomic.Bool
 
 	mu       sync.Mutex
 	changed  *sync.Cond // the number of clients, limits, draining
-	clients  int64
+	clients  map[*client]struct{}
 	listener *net.TCPListener // of Serve
 	ups      sync.Map         // *pool.Member -> *upstream
 	running  sync.WaitGroup
@@ -103,7 +104,7 @@ type Server struct {
 // New returns a server that connects to members from an address; the zero Addr leaves
 // that to the kernel.
 func New(picker Picker, from netip.Addr, log *slog.Logger) *Server {
-	s := &Server{picker: picker, log: log, dialer: newDialer(from, connectTime)}
+	s := &Server{picker: picker, log: log, dialer: newDialer(from, connectTime), clients: map[*client]struct{}{}}
 	s.changed = sync.NewCond(&s.mu)
 	s.SetLimits(Limits{Connections: -1})
 	return s
@@ -145,41 +146,49 @@ func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
 func (s *Server) room() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.clients >= s.limits.Load().Connections && !s.draining.Load() {
+	for int64(len(s.clients)) >= s.limits.Load().Connections && !s.draining.Load() {
 		s.changed.Wait()
 	}
 	return !s.draining.Load()
 }
 
 func (s *Server) start(ctx context.Context, conn *net.TCPConn) {
+	c, err := newClient(s, conn)
+	if err != nil {
+		return // it is closed
+	}
 	s.mu.Lock()
-	s.clients++
+	s.clients[c] = struct{}{}
 	s.mu.Unlock()
 	s.count.Accepted.Add(1)
 	s.running.Go(func() {
-		defer func() {
-			if fault := recover(); fault != nil {
-				// One client's request must not end all the others'.
-				s.count.panics.Add(1)
-				s.log.Error("serve client", "client", conn.RemoteAddr(), "panic", fault, "stack", string(debug.Stack()))
-			}
-			s.mu.Lock()
-			s.clients--
-			s.mu.Unlock()
-			s.changed.Broadcast()
-		}()
-		c, err := newClient(s, conn)
-		if err != nil {
-			return // it is closed
-		}
-		pending, oldest := s.sources.enter(c.source, conn, s.limits.Load().Waiting)
-		c.pending = pending
-		if oldest != nil {
-			s.count.Displaced.Add(1)
-			_ = oldest.Close() // whatever it says, it is gone
-		}
+		defer s.gone(c)
+		var oldest []*waiting
+		c.pending, oldest = s.sources.enter(c.source, conn, s.limits.Load().Waiting)
+		s.displace(oldest)
 		c.serve(ctx)
 	})
+}
+
+// displace ends connections that have occupied a place for nothing.
+func (s *Server) displace(oldest []*waiting) {
+	for _, w := range oldest {
+		s.count.Displaced.Add(1)
+		_ = w.conn.Close() // whatever it says, it is gone
+	}
+}
+
+// gone ends a client's part here, in whatever way the client ended.
+func (s *Server) gone(c *client) {
+	if fault := recover(); fault != nil {
+		// One client's request must not end all the others'.
+		s.count.panics.Add(1)
+		s.log.Error("serve client", "client", c.source, "panic", fault, "stack", string(debug.Stack()))
+	}
+	s.mu.Lock()
+	delete(s.clients, c)
+	s.mu.Unlock()
+	s.changed.Broadcast()
 }
 
 // Drain makes Serve return; connections that exist go on until the answer that they
@@ -194,8 +203,18 @@ func (s *Server) Drain() {
 	s.changed.Broadcast()
 }
 
-// Draining tells whether Drain was called.
-func (s *Server) Draining() bool { return s.draining.Load() }
+// End is Drain for clients that shall not wait: connections without a request end now.
+func (s *Server) End() {
+	s.ending.Store(true)
+	s.Drain()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.clients {
+		if c.resting.Load() {
+			_ = c.conn.Close() // whatever it says, it is gone
+		}
+	}
+}
 
 // Wait returns when no client is left.
 func (s *Server) Wait() { s.running.Wait() }
@@ -204,6 +223,7 @@ func (s *Server) Wait() { s.running.Wait() }
 func (s *Server) housekeep(ctx context.Context) {
 	for pause(ctx, time.Second) {
 		now := time.Now()
+		s.displace(s.sources.overdue(now, s.limits.Load().Waiting))
 		s.ups.Range(func(key, value any) bool {
 			u := value.(*upstream)
 			u.reap(now)
@@ -233,5 +253,5 @@ func (s *Server) upstream(m *pool.Member) *upstream {
 func (s *Server) Clients() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.clients
+	return int64(len(s.clients))
 }

@@ -5,11 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // sources knows which connections have not sent a whole request yet, by client address.
 // Honest clients send it at once; those that only want to occupy the balancer do not. So
-// when a source has too many of them the oldest gives way, and others behind the same
+// when a source has too many of them the oldest give way, and others behind the same
 // address are served all the time.
 type sources struct {
 	mu    sync.Mutex
@@ -20,11 +21,19 @@ type sources struct {
 type waiting struct {
 	source netip.Addr
 	conn   net.Conn
+	since  time.Time
 	at     *list.Element
 }
 
-// enter adds a connection, and returns the one that must give way for it, if any.
-func (s *sources) enter(source netip.Addr, conn net.Conn, limit int) (*waiting, net.Conn) {
+const (
+	// honest clients have sent their request after that time, however busy the
+	// machine is, unless there are far too many.
+	honest     = time.Second
+	farTooMany = 8
+)
+
+// enter adds a connection, and returns those that must give way for it.
+func (s *sources) enter(source netip.Addr, conn net.Conn, limit int) (*waiting, []*waiting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
@@ -35,14 +44,32 @@ func (s *sources) enter(source netip.Addr, conn net.Conn, limit int) (*waiting, 
 		of = list.New()
 		s.known[source] = of
 	}
-	w := &waiting{source: source, conn: conn}
+	w := &waiting{source: source, conn: conn, since: time.Now()}
 	w.at = of.PushBack(w)
-	if of.Len() <= limit {
-		return w, nil
+	return w, s.trim(of, w.since, limit)
+}
+
+// trim removes those that are too many.
+func (s *sources) trim(of *list.List, now time.Time, limit int) (out []*waiting) {
+	for of.Len() > limit {
+		oldest := of.Front().Value.(*waiting)
+		if of.Len() <= limit*farTooMany && now.Sub(oldest.since) < honest {
+			break
+		}
+		s.remove(oldest)
+		out = append(out, oldest)
 	}
-	oldest := of.Front().Value.(*waiting)
-	s.remove(oldest)
-	return w, oldest.conn
+	return out
+}
+
+// overdue returns those that are too many everywhere.
+func (s *sources) overdue(now time.Time, limit int) (out []*waiting) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, of := range s.known {
+		out = append(out, s.trim(of, now, limit)...)
+	}
+	return out
 }
 
 // leave removes a connection; nil and those that are gone already are none.
