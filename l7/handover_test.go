@@ -81,6 +81,7 @@ func (w *world) succeed() *lab.Process {
 
 func TestHandover(t *testing.T) {
 	c := basic(2)
+	c.Limits.Idle = 3 * time.Second // clients may leave connections behind, and the old one waits for those
 	c.Pool.Persistence, c.Pool.CookieName, c.Pool.Keys = pool.AppCookie, "SID", nil
 	w := running(t, 2, c)
 	w.nginx(2)

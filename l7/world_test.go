@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -70,6 +71,9 @@ func newWorld(t *testing.T, n int) *world {
 	w.must(w.members.AddRoute(netip.MustParsePrefix("10.1.0.0/24"), inside.Addr()))
 	w.open()
 	t.Cleanup(func() {
+		if said := w.log.String(); strings.Contains(said, "DATA RACE") || strings.Contains(said, "panic") {
+			t.Error("the sidecar has a fault")
+		}
 		if t.Failed() {
 			t.Logf("the sidecar says:\n%s", w.log)
 		}

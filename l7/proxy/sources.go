@@ -29,7 +29,7 @@ const (
 	// honest clients have sent their request after that time, however busy the
 	// machine is, unless there are far too many.
 	honest     = time.Second
-	farTooMany = 8
+	farTooMany = 4
 )
 
 // enter adds a connection, and returns those that must give way for it.
