@@ -101,6 +101,12 @@ test: root deps build ## Run all tests, as root
 	packages=$(PURE); $(GO) test -count=1 $$packages
 	packages=$(LAB); $(GO) test -count=1 -p 2 -timeout 15m $$packages
 
+.PHONY: scoreboard
+scoreboard: root deps ## Print figures of reliability (ONLY=B2,B3, SEED=0x5eed, MUTANTS=1: on broken builds too)
+	@mkdir -p $(CACHE)
+	$(GO) build -o $(CACHE)/scoreboard ./tests/scoreboard
+	$(CACHE)/scoreboard $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED)) $(if $(MUTANTS),-mutants) $(if $(DEBUG),-v)
+
 .PHONY: race
 race: root deps ## Run the tests of what works concurrently under the race detector
 	CGO_ENABLED=1 $(GO) test -race ./healthd ./lbaas/reconcile ./lbaas/metrics ./cmd/qlbaas/...

@@ -5,13 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"qlbaas/bpf"
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
 )
 
 func TestAffinity(t *testing.T) {
-	onBothHooks(t, options{}, func(w *world) {
+	onFamilies(t, options{}, func(w *world) {
 		persistent := func(name string, test func(w *world)) {
 			w.run(name, func(w *world) {
 				w.configure(func(g *maps.Generation) { g.VIP.Affinity = true })
@@ -73,7 +72,7 @@ func TestAffinity(t *testing.T) {
 // comes is another connection of the n-th client, and the slot that it has to get.
 func (w *world) comes(n, slot int) conn {
 	w.Helper()
-	from := netip.AddrPortFrom(client(n).Addr(), uint16(20000+w.serial()))
+	from := netip.AddrPortFrom(w.client(n).Addr(), uint16(20000+w.serial()))
 	c := w.quickSYN(from)
 	if c.slot != slot {
 		w.Errorf("client %d to slot %d, want %d", n, c.slot, slot)
@@ -85,16 +84,14 @@ func (w *world) comes(n, slot int) conn {
 func (w *world) agePersistence(n int, by time.Duration) {
 	w.Helper()
 	table := w.inner("affinities_0")
-	var a bpf.Lb4Affinity
-	w.must(table.Lookup(word(client(n).Addr()), &a))
-	a.Seen -= uint32(by >> 20)
-	w.must(table.Put(word(client(n).Addr()), a))
+	const seen = 8 // slot and serial stand before it
+	w.edit(table, w.client(n).Addr().AsSlice(), func(entry []byte) { earlier(entry[seen:], by) })
 }
 
 func sameMember(w *world) {
 	for n := range 9 {
-		in := seg(packet.SYN, clientISN, 0).arrives(client(n), vip)
-		c := conn{w: w, client: client(n), slot: n % 3, port: firstPort + uint16(2*(n/3))}
+		in := seg(packet.SYN, clientISN, 0).arrives(w.client(n), w.vip())
+		c := conn{w: w, client: w.client(n), slot: n % 3, port: firstPort + uint16(2*(n/3))}
 		_, out := c.up(seg(packet.SYN, clientISN, 0))
 		w.expect("first", in, forwards(out, opened(c.slot), toMember(c.slot, in), delta{"affinities": 1}))
 		c.client = netip.AddrPortFrom(c.client.Addr(), 999)
@@ -103,7 +100,7 @@ func sameMember(w *world) {
 		w.expect("second", in, forwards(out, opened(c.slot), toMember(c.slot, in)))
 	}
 	w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = 0 })
-	w.expect("SYN over the limit", seg(packet.SYN, 1, 0).arrives(client(50), vip), drops("conn_limit"))
+	w.expect("SYN over the limit", seg(packet.SYN, 1, 0).arrives(w.client(50), w.vip()), drops("conn_limit"))
 }
 
 // affinityTimeout counts from the last new connection.
@@ -161,8 +158,8 @@ func weightZero(w *world) {
 	w.configure(func(g *maps.Generation) { g.Schedule = nil })
 	w.comes(1, 0)
 	w.comes(2, 1)
-	in := seg(packet.SYN, clientISN, 0).arrives(client(20), vip)
-	w.expect("new client", in, answers("no_member", seg(packet.SYN, clientISN, 0).reset(client(20))))
+	in := seg(packet.SYN, clientISN, 0).arrives(w.client(20), w.vip())
+	w.expect("new client", in, answers("no_member", seg(packet.SYN, clientISN, 0).resetBy(w.vip(), w.client(20))))
 	w.setUp(0, false)
 	w.refused("SYN of a persistent client", seg(packet.SYN, clientISN, 0), "no_member")
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // Packets of the balancer's own: what they hold, byte by byte, is compared by expect
@@ -40,28 +42,53 @@ func (c conn) strays(what string, s segment) {
 }
 
 func TestAnswers(t *testing.T) {
-	onBothHooks(t, options{}, func(w *world) {
-		w.run("RST to a stranger", resetToStranger)
-		w.run("none to a RST", func(w *world) {
-			for _, flags := range []packet.Flags{packet.RST, packet.RST | packet.ACK} {
-				w.expect(flags.String(), seg(flags, 7, 7).arrives(client(1), vip), drops("no_entry"))
-			}
-		})
-		w.run("none to IP options", noneToOptions)
-		w.run("so many a second", answersAreLimited)
-		w.run("refusals are not limited", func(w *world) {
-			w.configure(func(g *maps.Generation) { g.VIP.Refuse = true })
-			for range 2 * answersPerSecond {
-				if got := w.send(seg(packet.SYN, 9, 0).arrives(client(1), vip)); got.action != answered {
-					w.Fatalf("SYN was %s", got.action)
-				}
-			}
-		})
-		w.run("no longer than the question", shortAnswers)
-		w.run("back where it came from", backToSender)
-		w.run("a quote as it came", quoteAsItCame)
-		w.run("too big, both ways", tooBigBothWays)
+	rows.Proves(t, 21, 22, 23, 24)
+	for _, o := range []options{{}, {ipv6: true}} {
+		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[o.ipv6], func(t *testing.T) { onBothHooks(t, o, answersOf) })
+	}
+}
+
+func answersOf(w *world) {
+	w.run("RST to a stranger", resetToStranger)
+	w.run("none to a RST", func(w *world) {
+		for _, flags := range []packet.Flags{packet.RST, packet.RST | packet.ACK} {
+			w.expect(flags.String(), w.arrives(seg(flags, 7, 7)), drops("no_entry"))
+		}
 	})
+	w.run("none to options", noneToOptions)
+	w.run("none to a broadcast", noneToBroadcast)
+	w.run("so many a second", answersAreLimited)
+	w.run("refusals are not limited", func(w *world) {
+		w.configure(func(g *maps.Generation) { g.VIP.Refuse = true })
+		for range 2 * answersPerSecond {
+			if got := w.send(w.arrives(seg(packet.SYN, 9, 0))); got.action != answered {
+				w.Fatalf("SYN was %s", got.action)
+			}
+		}
+	})
+	w.run("no longer than the question", shortAnswers)
+	w.run("back where it came from", backToSender)
+	w.run("a quote as it came", quoteAsItCame)
+	w.run("too big, both ways", tooBigBothWays)
+	w.run("RST to the peer of a keepalive", resetToPeer)
+}
+
+// arrives is a client's segment to the VIP.
+func (w *world) arrives(s segment) []byte { return s.arrives(w.host(client(1)), w.gen.VIP.Address) }
+
+// timeExceeded and fragNeeded are the family's errors.
+func (w *world) timeExceeded() packet.Layer {
+	if w.ipv6 {
+		return packet.TimeExceeded6()
+	}
+	return packet.TimeExceeded()
+}
+
+func (w *world) fragNeeded(mtu uint16) packet.Layer {
+	if w.ipv6 {
+		return packet.PacketTooBig(uint32(mtu))
+	}
+	return packet.FragNeeded(mtu)
 }
 
 // resetToStranger: whatever it acknowledges is where the RST stands.
@@ -86,11 +113,28 @@ func noneToOptions(w *world) {
 		c      conn
 	}{
 		{"ttl", 1, c},
-		{"no_entry", 64, conn{w: w, client: client(2)}},
+		{"no_entry", 64, conn{w: w, client: w.host(client(2))}},
 	} {
 		s := seg(packet.ACK, c.cseq, c.mseq).with(100)
 		s.ip.TTL, s.ip.Options = test.ttl, []byte{1, 1, 1, 0}
-		w.expect(test.reason, s.arrives(test.c.client, vip), drops(test.reason).late())
+		s.ext = []packet.Extension{{Header: packet.ProtoDstOption, Body: make([]byte, 6)}}
+		none := drops(test.reason).late()
+		if !w.ipv6 {
+			none = drops("ip_opts") // whose answer would be no other
+		}
+		w.expect(test.reason, s.arrives(test.c.client, w.gen.VIP.Address), none)
+	}
+}
+
+// noneToBroadcast: what was not sent to us alone is answered by nobody (RFC 1122, 3.2.2).
+func noneToBroadcast(w *world) {
+	rows.Proves(w, 94)
+	for _, to := range []net.HardwareAddr{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {1, 0, 0x5e, 0, 0, 1}, {0x33, 0x33, 0, 0, 0, 1}} {
+		for _, s := range []segment{seg(packet.ACK, 5, 6), seg(packet.SYN, 5, 0), datagram(9)} {
+			s.ip.TTL = 1
+			in := s.frame(to, gatewayMAC, w.host(client(1)), w.gen.VIP.Address)
+			w.expect("to "+to.String(), in, drops("l2_bcast"))
+		}
 	}
 }
 
@@ -100,7 +144,7 @@ func answersAreLimited(w *world) {
 	stray := seg(packet.ACK, 5, 6)
 	refusedOnes := func(n int) (given int) {
 		for range n {
-			got := w.send(stray.arrives(client(1), vip))
+			got := w.send(w.arrives(stray))
 			if got.action == answered {
 				given++
 			} else if got.action != dropped || got.by != tcHook {
@@ -116,7 +160,7 @@ func answersAreLimited(w *world) {
 	// Other limited kinds share it; an unlimited one does not.
 	ping := seg(packet.SYN, 5, 0)
 	ping.ip.TTL = 1
-	if got := w.send(ping.arrives(client(1), vip)); got.action != dropped {
+	if got := w.send(w.arrives(ping)); got.action != dropped {
 		w.Errorf("SYN without hops was %s", got.action)
 	}
 	w.configure(func(g *maps.Generation) { g.VIP.Refuse = true })
@@ -150,7 +194,7 @@ func (w *world) pinSecond() {
 // error's own header; padding and payload are not given back.
 func shortAnswers(w *world) {
 	for _, size := range []int{0, 1, 6, 1460} {
-		in := append(seg(packet.ACK, 5, 6).arrives(client(1), vip), make([]byte, 0, size)...)
+		in := append(w.arrives(seg(packet.ACK, 5, 6)), make([]byte, 0, size)...)
 		in = append(in, packet.Repeat(size)...) // as padding
 		got := w.send(in)
 		if got.action != answered || len(got.frame) > len(in) {
@@ -159,9 +203,9 @@ func shortAnswers(w *world) {
 		w.sums("RST", got.frame)
 		s := seg(packet.SYN, 5, 0).with(size)
 		s.ip.TTL = 1
-		in = s.arrives(client(1), vip)
+		in = w.arrives(s)
 		got = w.send(in)
-		if got.action != answered || len(got.frame) > len(in)+28 {
+		if got.action != answered || len(got.frame) > len(in)+transportOf(in)-ethernetLength+8 {
 			w.Errorf("%d bytes without hops were %s with %d", len(in), got.action, len(got.frame))
 		}
 		w.sums("time exceeded", got.frame)
@@ -172,8 +216,8 @@ func backToSender(w *world) {
 	other := net.HardwareAddr{2, 0, 0, 0, 0, 77}
 	s := seg(packet.SYN, 5, 0)
 	s.ip.TTL = 1
-	in := s.frame(ownMAC, other, client(1), vip)
-	w.expect("time exceeded", in, answers("ttl", icmpAnswer(in, packet.TimeExceeded())))
+	in := s.frame(ownMAC, other, w.host(client(1)), w.gen.VIP.Address)
+	w.expect("time exceeded", in, answers("ttl", icmpAnswer(in, w.timeExceeded())))
 }
 
 // quoteAsItCame: bits that a rewrite would have changed are quoted as the sender sent
@@ -184,38 +228,68 @@ func quoteAsItCame(w *world) {
 		s := seg(packet.ACK, c.cseq, c.mseq).with(size).options(packet.NOPs(2), packet.Timestamps(7, 8))
 		s.ip.TTL, s.ip.TOS, s.ip.ID, s.ip.DF = 1, 0xb8, 0xffff, false
 		in, _ := c.up(s)
-		w.expect(fmt.Sprintf("client's with %d bytes", size), in, answers("ttl", icmpAnswer(in, packet.TimeExceeded())))
+		w.expect(fmt.Sprintf("client's with %d bytes", size), in, answers("ttl", icmpAnswer(in, w.timeExceeded())))
 		in, _ = c.down(s)
-		w.expect(fmt.Sprintf("member's with %d bytes", size), in, answers("ttl", icmpAnswer(in, packet.TimeExceeded())))
+		w.expect(fmt.Sprintf("member's with %d bytes", size), in, answers("ttl", icmpAnswer(in, w.timeExceeded())))
 	}
 	bad := seg(packet.ACK, c.cseq, c.mseq)
 	bad.ip.TTL, bad.tcp.Sum = 1, packet.SumBad
 	in, _ := c.up(bad)
-	w.expect("with a bad sum", in, answers("ttl", icmpAnswer(in, packet.TimeExceeded())))
+	w.expect("with a bad sum", in, answers("ttl", icmpAnswer(in, w.timeExceeded())))
 }
 
 // tooBigBothWays: the client or the member behind the narrow link; the error names
 // the link's MTU and comes from whom the packet was for.
 func tooBigBothWays(w *world) {
 	from := client(1)
+	headers := headersOf(w.arrives(seg(packet.ACK, 0, 0)))
 	c := w.open(narrowClient(), 0, firstPort)
-	s := seg(packet.ACK, c.mseq, c.cseq).with(narrowMTU - 40 + 1)
+	s := seg(packet.ACK, c.mseq, c.cseq).with(narrowMTU - headers + 1)
 	in, _ := c.down(s)
-	w.expect("to the client", in, answers("too_big", icmpAnswer(in, packet.FragNeeded(narrowMTU))).refreshing())
-	s.ip.DF = false
-	in, _ = c.down(s)
-	w.expect("to the client, without DF", in, drops("too_big").refreshing())
-	w.moveMember(narrow)
+	w.expect("to the client", in, answers("too_big", icmpAnswer(in, w.fragNeeded(narrowMTU))).refreshing())
+	if !w.ipv6 {
+		s.ip.DF = false
+		in, _ = c.down(s)
+		w.expect("to the client, without DF", in, drops("too_big").refreshing())
+	}
+	w.moveMember(w.host(netip.AddrPortFrom(narrow, 1)).Addr())
 	c = w.open(from, 0, firstPort+1)
-	s = seg(packet.ACK, c.cseq, c.mseq).with(narrowMTU - 40 + 1)
+	s = seg(packet.ACK, c.cseq, c.mseq).with(narrowMTU - headers + 1)
 	in, _ = c.up(s)
-	got := w.expect("to the member", in, answers("too_big", icmpAnswer(in, packet.FragNeeded(narrowMTU))).refreshing())
+	got := w.expect("to the member", in, answers("too_big", icmpAnswer(in, w.fragNeeded(narrowMTU))).refreshing())
 	w.sums("fragmentation needed", got.frame)
-	if mtu := binary.BigEndian.Uint16(got.frame[ethernetLength+26:]); mtu != narrowMTU {
+	icmp := got.frame[icmpOffset(got.frame):]
+	if mtu := binary.BigEndian.Uint16(icmp[6:]); mtu != narrowMTU {
 		w.Errorf("announces %d", mtu)
 	}
-	if !bytes.Equal(got.frame[ethernetLength+28:ethernetLength+68], in[ethernetLength:ethernetLength+40]) {
+	if !bytes.Equal(icmp[8:], in[ethernetLength:ethernetLength+headers]) {
 		w.Error("does not quote the packet as the client sent it")
 	}
 	c.works()
+}
+
+// resetToPeer: at the end of a drain a keepalive, of a number that the peer has seen long
+// ago, resets the peer by the number that it waits for.
+func resetToPeer(w *world) {
+	rows.Proves(w, 107)
+	wire := w.wire()
+	for i, fromMember := range []bool{false, true} {
+		c := w.open(client(1+i), i, firstPort)
+		c.works()
+		w.sweeps("mark", maps.Sweep{Slot: uint16(i), Reset: true}, maps.Swept{})
+		s, rst := seg(packet.ACK, c.cseq-1, c.mseq), segment{ip: resetIP()}
+		in, _ := c.up(s)
+		own := s.resetBy(c.vip(), c.client)
+		rst.tcp = packet.TCP{Flags: packet.RST, Seq: c.cseq}
+		peers := rst.leaves(c.nat(), c.member())
+		if fromMember {
+			s = seg(packet.ACK, c.mseq-1, c.cseq)
+			in, _ = c.down(s)
+			own = s.resetBy(c.nat(), c.member())
+			rst.tcp.Seq = c.mseq
+			peers = rst.leaves(c.vip(), c.client)
+		}
+		w.expect("keepalive", in, answers("drained", own, closed(i)))
+		w.sees(wire, peers)
+	}
 }

@@ -1,14 +1,13 @@
 package bpf_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
 
-	"qlbaas/bpf"
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 func TestConntrack(t *testing.T) {
@@ -23,6 +22,7 @@ func TestConntrack(t *testing.T) {
 		w.run("FIN of another number", forgedFIN)
 		w.run("SYN in a flow", synInFlow)
 		w.run("client uses its port again", portAgain)
+		w.run("a port whose last member is of no use", portOfDeparted)
 		w.run("late packets", latePackets)
 		w.run("keepalive and window probe", keepalive)
 		w.run("what refreshes a flow", refreshes)
@@ -67,15 +67,27 @@ func closing(w *world, clientFirst bool) {
 }
 
 func simultaneousClose(w *world) {
+	rows.Proves(w, 63)
 	c := w.open(client(1), 0, 1024)
 	c.sends("FIN", seg(packet.FIN|packet.ACK, c.cseq, c.mseq))
 	c.gets("FIN", seg(packet.FIN|packet.ACK, c.mseq, c.cseq), closed(0)) // acknowledges nothing
 	c.gets("ACK", seg(packet.ACK, c.mseq+1, c.cseq+1))
 	c.sends("ACK", seg(packet.ACK, c.cseq+1, c.mseq+1))
+	// The other way round, and with the last ACKs crossing too.
+	c = w.open(client(2), 1, 1024)
+	c.gets("FIN", seg(packet.FIN|packet.ACK, c.mseq, c.cseq))
+	c.sends("FIN", seg(packet.FIN|packet.ACK, c.cseq, c.mseq), closed(1))
+	c.sends("ACK", seg(packet.ACK, c.cseq+1, c.mseq+1))
+	c.gets("ACK", seg(packet.ACK, c.mseq+1, c.cseq+1))
+	c.gets("FIN again", seg(packet.FIN|packet.ACK, c.mseq, c.cseq+1))
+	c.sends("FIN again", seg(packet.FIN|packet.ACK, c.cseq, c.mseq+1))
+	w.age(c, time.Hour)
+	w.expires(1, 1, removed(1))
 }
 
 // halfClosed: the side that has not closed may go on for as long as it likes.
 func halfClosed(w *world) {
+	rows.Proves(w, 62)
 	c := w.open(client(1), 0, 1024)
 	c.sends("FIN", seg(packet.FIN|packet.ACK, c.cseq, c.mseq))
 	c.cseq++
@@ -93,6 +105,7 @@ func halfClosed(w *world) {
 // trueRST: the number is the next one that the sender would use, or the one that
 // the other end waits for.
 func trueRST(w *world) {
+	rows.Proves(w, 58)
 	for n, test := range []struct {
 		name  string
 		reset func(c conn)
@@ -129,6 +142,7 @@ func trueRST(w *world) {
 // forgedRST: whoever guesses the addresses cannot guess the number; the packet goes
 // on to be judged by its receiver, and the flow stays.
 func forgedRST(w *world) {
+	rows.Proves(w, 59, 60)
 	c := w.open(client(1), 0, 1024)
 	c.works()
 	random := w.random()
@@ -161,6 +175,7 @@ func forgedRST(w *world) {
 // preparedRST: a forged segment must not choose the number that its forger's RST
 // will carry.
 func preparedRST(w *world) {
+	rows.Proves(w, 60)
 	c := w.open(client(1), 0, 1024)
 	c.works()
 	random := w.random()
@@ -184,24 +199,36 @@ func preparedRST(w *world) {
 	c.sends("true RST", seg(packet.RST, c.cseq, 0), closed(0))
 }
 
-// forgedFIN: a FIN from nowhere takes nothing from a flow that goes on.
+// forgedFIN: FINs from nowhere, though they come from both sides, take nothing from a
+// flow that only happens to be silent.
 func forgedFIN(w *world) {
+	rows.Proves(w, 59, 60)
 	c := w.open(client(1), 0, 1024)
+	c.works()
 	random := w.random()
 	for range 100 {
-		in, _ := c.up(seg(packet.FIN|packet.ACK, random.Uint32(), random.Uint32()))
+		off := 1<<26 + random.Uint32N(1<<32-1<<27)
+		in, _ := c.up(seg(packet.FIN|packet.ACK, c.cseq+off, random.Uint32()))
 		w.mustForward("forged FIN", in)
+		in, _ = c.down(seg(packet.FIN|packet.ACK, c.mseq+off, random.Uint32()))
+		w.mustForward("member's forged FIN", in)
+	}
+	if state := w.entry(c.client, c.vip()).State; state != 0 {
+		w.Errorf("flow is %s", state)
 	}
 	w.age(c, time.Hour)
 	w.nothingExpires()
 	c.works()
-	c.gets("FIN", seg(packet.FIN|packet.ACK, c.mseq, c.cseq), closed(0))
+	c.gets("FIN", seg(packet.FIN|packet.ACK, c.mseq, c.cseq))
+	c.mseq++
 	c.works()
+	c.sends("FIN", seg(packet.FIN|packet.ACK, c.cseq, c.mseq), closed(0))
 }
 
 // synInFlow: a SYN on a live flow is for the member to judge; its challenge goes
 // back, and only a true RST ends the flow.
 func synInFlow(w *world) {
+	rows.Proves(w, 53)
 	c := w.open(client(1), 0, 1024)
 	c.works()
 	w.age(c, time.Minute)
@@ -223,6 +250,7 @@ func synInFlow(w *world) {
 // portAgain: a client that uses a port again after closing gets a new member, a new
 // port and an answer to its first SYN.
 func portAgain(w *world) {
+	rows.Proves(w, 54)
 	c := w.open(client(1), 0, 1024)
 	c.bothFIN()
 	again := func(was conn, slot int, natPort uint16) conn {
@@ -247,8 +275,35 @@ func portAgain(w *world) {
 	c.sends("SYN-ACK", seg(packet.SYN|packet.ACK, c.cseq, c.mseq))
 }
 
+// portOfDeparted: the new choice is not bound to the old one, though that is down, has
+// no weight or no port left for anybody.
+func portOfDeparted(w *world) {
+	rows.Proves(w, 54)
+	for n, gone := range []func(){
+		func() { w.setUp(0, false) },
+		func() {
+			w.configure(func(g *maps.Generation) { g.Members[0].Weight, g.Schedule = 0, []uint16{1, 2} })
+		},
+		func() { w.plant(0, firstPort, lastPort) },
+	} {
+		w.setUp(0, true)
+		w.configure(func(g *maps.Generation) { g.Schedule = []uint16{0} })
+		c := w.quick(client(n))
+		c.close()
+		w.configure(func(g *maps.Generation) { g.Schedule = []uint16{0, 1, 2} })
+		gone()
+		again := w.quickSYN(client(n))
+		if again.slot == 0 {
+			w.Errorf("case %d: %s", n, again)
+		}
+		again = again.finish()
+		again.works()
+	}
+}
+
 // latePackets of a closed flow pass while it rests, and never open it again.
 func latePackets(w *world) {
+	rows.Proves(w, 64)
 	c := w.open(client(1), 0, 1024)
 	c.bothFIN()
 	for range 3 {
@@ -263,10 +318,29 @@ func latePackets(w *world) {
 	c.strays("FIN after it is gone", seg(packet.FIN|packet.ACK, c.cseq-1, c.mseq))
 	in, _ := c.down(seg(packet.FIN|packet.ACK, c.mseq-1, c.cseq))
 	w.expect("member's FIN after it is gone", in, drops("nat_nomap"))
+
+	// The client comes again by the same port, and what is late is of no use to the new
+	// connection either: it does not complete its handshake.
+	next := w.syn(client(1), 1, 1024)
+	for range 2 {
+		in, _ = next.up(seg(packet.ACK, c.cseq, c.mseq))
+		w.expect("last connection's ACK", in, drops("bad_ack"))
+		in, _ = next.up(seg(packet.FIN|packet.ACK, c.cseq-1, c.mseq))
+		w.expect("last connection's FIN", in, drops("bad_ack"))
+		next.sends("last connection's RST", seg(packet.RST, c.cseq, 0))
+		in, _ = c.down(seg(packet.ACK, c.mseq, c.cseq))
+		w.expect("former member's ACK", in, drops("nat_nomap"))
+		next = next.synAck()
+		next.mseq-- // and again when the member has answered
+	}
+	next.mseq++
+	next = next.ack()
+	next.works()
 }
 
 // keepalive: the number before the next, with no byte or one.
 func keepalive(w *world) {
+	rows.Proves(w, 69, 70)
 	c := w.open(client(1), 0, 1024)
 	c.works()
 	for _, n := range []int{0, 1} {
@@ -334,33 +408,15 @@ func wrapping(w *world) {
 // age lets time pass for one connection.
 func (w *world) age(c conn, by time.Duration) {
 	w.Helper()
-	w.ageEntry(maps.FlowKey{Source: c.client, Destination: c.vip(), Protocol: w.gen.VIP.Protocol}, by)
-	w.ageEntry(maps.FlowKey{Source: c.member(), Destination: c.nat(), Protocol: w.gen.VIP.Protocol}, by)
+	w.ageEntry(c.upKey(), by)
+	w.ageEntry(c.downKey(), by)
 }
 
-// ageEntry lets time pass for one direction, in either family.
+// ageEntry lets time pass for one direction.
 func (w *world) ageEntry(tuple maps.FlowKey, by time.Duration) {
 	w.Helper()
-	own := w.pool.Maps()
-	key := storedKey(tuple)
-	entry, err := own.Flows.LookupBytes(key)
-	w.must(err)
-	if entry == nil {
-		w.Fatalf("there is no flow %v", tuple)
-	}
-	seen := entry[seenOffset(key):]
-	binary.NativeEndian.PutUint32(seen, binary.NativeEndian.Uint32(seen)-uint32(by>>20))
-	w.must(own.Flows.Put(key, entry))
-}
-
-// ageFlow lets time pass for one direction.
-func (w *world) ageFlow(key bpf.Lb4FlowKey, by time.Duration) {
-	w.Helper()
-	own := w.pool.Maps()
-	var f bpf.Lb4Flow
-	w.must(own.Flows.Lookup(key, &f))
-	f.Seen -= uint32(by >> 20)
-	w.must(own.Flows.Put(key, f))
+	own, key := w.pool.Maps(), storedKey(tuple)
+	w.edit(own.Flows, key, func(entry []byte) { earlier(entry[seenOffset(key):], by) })
 }
 
 // expires runs the expiry over a slot: so many flows and handshakes end, with all

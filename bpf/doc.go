@@ -13,9 +13,9 @@
 //
 //	parse      headers, lengths against each other and the frame     parse.h
 //	flow       found: keep its state, forward                        conntrack.h
-//	handshake  found: SYN again, SYN-ACK, or the ACK that promotes   halfopen.h
+//	handshake  found: SYN again, SYN-ACK, or the ACK that promotes   handshake.h, halfopen.h
 //	stranger   a first SYN: limits, member, port, both halves        stranger.h, select.h,
-//	                                                                  open.h, ports.h
+//	                                                                  open.h, ports.h, cookie.h
 //	forward    route, then rewrite addresses, ports, timestamp, TTL  route.h, nat.h, tcpopt.h
 //	verdict    the only exit; counts what became of it               lb.h, stats.h, answer.h
 //
@@ -43,8 +43,22 @@
 // order of arrival. Only the ACK of the member's own sequence number makes a flow
 // of a handshake, so no flood of SYNs, and no blind ACK, ever holds a flow.
 //
-// Fragments are dropped: a port is only in the first one. IP options and IPv6 options
-// are carried on, not looked into; a source route ends here.
+// A pool with 8,192 handshakes in flight, or a good part of that while the node's ring
+// overflows, opens nothing for a SYN any more: it is answered by a cookie, and the member
+// is asked when the client brings it back. Members thus get no more of a flood than
+// handshakes expire (five seconds then), and ports and ring have room. What needs memory
+// cannot be agreed upon in such a handshake: connections made by cookie have no window
+// scale, no selective acknowledgment and no timestamps, and their members' sequence
+// numbers are shifted for life. The numbers are the kernel's (bpf_tcp_raw_gen_syncookie).
+//
+// A VIP may have up to 16 source addresses, each with the whole range of ports toward
+// each member; they take turns. Place 0 is the VIP's own, and an address keeps its place
+// as long as the VIP has it, because flows and port bitmaps name it by that.
+//
+// Fragments are dropped: a port is only in the first one. Nor is anything cut into
+// fragments: what is longer than the next link allows ends here, DF or not. Packets
+// with IP options end here; IPv6 options are carried on, not looked into, but for a source
+// route, which ends here too.
 //
 // A RST ends a flow only when its sequence number is exactly what the sender would
 // use or the receiver waits for. Everything else is passed on for the endpoint to
@@ -54,8 +68,16 @@
 // A closed flow stays for ten seconds, for its last ACKs, and, if it had no
 // timestamps, for sixty, so that its port rests while the member may hold it in
 // TIME-WAIT. When the table is nearly full new connections clear such flows away
-// themselves, a few at a time and oldest ports first; the expiry by the daemon is a
-// convenience, not a condition. That is rationed, for it costs far more than a SYN.
+// themselves, a few at a time and oldest ports first. That is rationed, for it costs far
+// more than a SYN. The daemon walks all ports, and while it is silent a timer in the kernel
+// does, so that tables do not fill up with what is over.
+//
+// There is one device, so a packet with a member's address as its source may be a
+// client's: members may use the VIP. Its answer comes back through us like any other's.
+//
+// An ARP reply, or a neighbour advertisement, in which another host claims an address of
+// ours is counted (event arp_conflict) and left alone: it is not for us to decide who is
+// right.
 //
 // Levels (flows, handshakes, conns, active) follow what was really done: who deletes
 // an entry, sets or clears a port's bit, or closes a flow counts it, and nobody else.
@@ -69,13 +91,21 @@
 //
 // ICMP errors about what was sent on are turned back into what the sender would have
 // got without us, sums and quote included, and change nothing here: they can be forged.
-// An error whose numbers are far from the flow's, or whose MTU no path has, ends here.
+// An error whose numbers are far from the flow's, or whose MTU no path has, ends here. So
+// does one that calls a ping of the VIP's own too big: the stack would believe it, and
+// every flow that goes the same way would have to make its segments smaller. (The guard
+// drops those that come in fragments or by multicast.) What is quoted keeps the
+// timestamps that its receiver would have got; nobody reads them there.
 //
 // A datagram's flow stands at once and counts as established. If its member goes down,
 // the client's next datagram goes to another one.
 //
 // A member without a free port is passed over for the method's next choice; a persistent
 // client stays with his member, and is refused.
+//
+// A packet of no connection is no_entry if it is for the listener, and nat_nomap if it is
+// for a port of ours toward members, whoever sends it. A member's own connections, and
+// answers to the namespace's sockets, are for other addresses or ports, and pass.
 //
 // # Tests
 //
@@ -92,7 +122,7 @@
 // output is the same on every machine; another clang's is not.
 package bpf
 
-//go:generate go tool bpf2go -output-stem tc_lb4 -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" -type addr -type vip -type member -type schedule_block -type weight_block -type member_state -type member_counters -type affinity -type sweep -type flow_state -type vip_flags -type method -type member_flags -type sweep_flags -type verdict -type drop_reason Lb4 tc_lb4.c
+//go:generate go tool bpf2go -output-stem tc_lb4 -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" -type addr -type vip -type member -type schedule_block -type weight_block -type member_state -type member_counters -type affinity -type sweep -type flow_state -type vip_flags -type method -type member_flags -type sweep_flags -type event -type verdict -type drop_reason Lb4 tc_lb4.c
 //go:generate go tool bpf2go -output-stem xdp_lb4 -no-global-types -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" XdpLb4 xdp_lb4.c
-//go:generate go tool bpf2go -output-stem tc_lb6 -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" -type addr -type vip -type member -type schedule_block -type weight_block -type member_state -type member_counters -type affinity -type sweep -type flow_state -type vip_flags -type method -type member_flags -type sweep_flags -type verdict -type drop_reason Lb6 tc_lb6.c
+//go:generate go tool bpf2go -output-stem tc_lb6 -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" -type addr -type vip -type member -type schedule_block -type weight_block -type member_state -type member_counters -type affinity -type sweep -type flow_state -type vip_flags -type method -type member_flags -type sweep_flags -type event -type verdict -type drop_reason Lb6 tc_lb6.c
 //go:generate go tool bpf2go -output-stem xdp_lb6 -no-global-types -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" XdpLb6 xdp_lb6.c

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 
+	"qlbaas/maps"
 	"qlbaas/tests/packet"
 )
 
@@ -98,6 +99,7 @@ type conn struct {
 	w      *world
 	client netip.AddrPort
 	slot   int
+	source int    // place of the address toward the member
 	port   uint16 // toward the member
 	// Next sequence numbers of both ends.
 	cseq, mseq uint32
@@ -114,7 +116,9 @@ func (c conn) member() netip.AddrPort {
 	return m.Address
 }
 
-func (c conn) nat() netip.AddrPort { return netip.AddrPortFrom(c.w.gen.VIP.SNAT, c.port) }
+func (c conn) nat() netip.AddrPort {
+	return netip.AddrPortFrom(c.w.gen.VIP.SNAT[c.source].Address, c.port)
+}
 
 func (c conn) vip() netip.AddrPort { return c.w.gen.VIP.Address }
 
@@ -146,8 +150,17 @@ func (w *world) synWith(from netip.AddrPort, slot int, natPort uint16, s segment
 	from = w.host(from)
 	c := conn{w: w, client: from, slot: slot, port: natPort, cseq: s.end(), mseq: memberISN}
 	in, out := c.up(s)
-	w.expect("SYN", in, forwards(out, opened(slot), toMember(slot, in)))
+	w.expect("SYN", in, forwards(out, opened(slot), toMember(slot, in), w.pressure(slot)))
 	return c
+}
+
+// pressure is counted for a port of a range that is half empty no more.
+func (w *world) pressure(slot int) delta {
+	w.Helper()
+	if w.memberState(slot).PortsUsed < maps.NATPorts/2 {
+		return delta{}
+	}
+	return delta{"events.nat_pressure": 1}
 }
 
 // synAck is the member's answer to a SYN.

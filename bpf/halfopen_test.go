@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"qlbaas/bpf"
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
 )
@@ -13,15 +12,15 @@ import (
 const ringSize = 32768
 
 func TestHalfOpenRing(t *testing.T) {
-	onBothHooks(t, options{wholeRing: true}, func(w *world) {
+	onFamilies(t, options{wholeRing: true}, func(w *world) {
 		w.run("a flood takes no flow", floodTakesNoFlow)
-		if w.hook == tcHook { // the ring is the same C on XDP
+		if w.hook == tcHook || w.ipv6 { // the ring is the same C on XDP
 			w.run("the oldest gives way, whole", oldestGivesWay)
 			w.run("places of what has ended are free", placesAreFree)
 		}
 		w.run("a pool that the node does not know", func(w *world) {
 			w.must(w.node.RemovePool(w.number))
-			in := seg(packet.SYN, clientISN, 0).arrives(client(1), vip)
+			in := seg(packet.SYN, clientISN, 0).arrives(w.client(1), w.vip())
 			w.expect("SYN", in, drops("internal"))
 			w.must(w.node.AddPool(w.number))
 			w.open(client(1), 1, firstPort)
@@ -33,7 +32,7 @@ func TestHalfOpenRing(t *testing.T) {
 func (w *world) flood(from, n int) {
 	w.Helper()
 	for i := from; i < from+n; i++ {
-		w.only(seg(packet.SYN, clientISN, 0).arrives(flooder(i), w.gen.VIP.Address))
+		w.only(seg(packet.SYN, clientISN, 0).arrives(w.flooder(i), w.gen.VIP.Address))
 	}
 }
 
@@ -42,14 +41,14 @@ func (w *world) press(from, n int) (refused int) {
 	w.Helper()
 	before := w.counted()["drops.half_open_full"]
 	for i := from; i < from+n; i++ {
-		_, _, err := w.try(seg(packet.SYN, clientISN, 0).arrives(flooder(i), w.gen.VIP.Address))
+		_, _, err := w.try(seg(packet.SYN, clientISN, 0).arrives(w.flooder(i), w.gen.VIP.Address))
 		w.must(err)
 	}
 	return int(w.counted()["drops.half_open_full"] - before)
 }
 
-func flooder(n int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{12, byte(n >> 16), byte(n >> 8), byte(n)}), 7777)
+func (w *world) flooder(n int) netip.AddrPort {
+	return w.host(netip.AddrPortFrom(netip.AddrFrom4([4]byte{12, byte(n >> 16), byte(n >> 8), byte(n)}), 7777))
 }
 
 func (w *world) levels() delta {
@@ -60,10 +59,12 @@ func (w *world) levels() delta {
 // has tells whether the client's handshake is there.
 func (w *world) has(from netip.AddrPort) bool {
 	w.Helper()
-	var h bpf.Lb4HalfOpen
 	shared := w.node.Maps()
-	key := bpf.Lb4HalfOpenKey{Pool: w.number, Tuple: rawKey(from, w.gen.VIP.Address)}
-	return shared.HalfOpen.Lookup(key, &h) == nil
+	entry, err := shared.HalfOpen.LookupBytes(w.storedHalf(maps.FlowKey{
+		Source: from, Destination: w.vip(), Protocol: w.gen.VIP.Protocol,
+	}))
+	w.must(err)
+	return entry != nil
 }
 
 // oldestGivesWay: one out for one in, in the order of arrival, and what one holds
@@ -81,15 +82,15 @@ func oldestGivesWay(w *world) {
 		w.Errorf("%d evicted, %d are there", levels["evicted"], levels["handshakes"])
 	}
 	for n := range ringSize + more {
-		if there := w.has(flooder(n)); there != (n >= more) {
+		if there := w.has(w.flooder(n)); there != (n >= more) {
 			w.Fatalf("handshake %d is there: %v", n, there)
 		}
 	}
 	w.checkInvariants()
 
 	// An evicted client that tries again is as good as new.
-	got := w.send(seg(packet.SYN, clientISN, 0).arrives(flooder(0), vip))
-	if got.action != forwarded || !w.has(flooder(0)) || w.has(flooder(more)) {
+	got := w.send(seg(packet.SYN, clientISN, 0).arrives(w.flooder(0), w.vip()))
+	if got.action != forwarded || !w.has(w.flooder(0)) || w.has(w.flooder(more)) {
 		w.Errorf("evicted client's SYN was %s", got.action)
 	}
 }
@@ -126,15 +127,15 @@ func floodTakesNoFlow(w *world) {
 func placesAreFree(w *world) {
 	c := w.syn(client(1), 0, firstPort)
 	for n := range ringSize - 1 {
-		from := flooder(n)
-		w.only(seg(packet.SYN, clientISN, 0).arrives(from, vip))
+		from := w.flooder(n)
+		w.only(seg(packet.SYN, clientISN, 0).arrives(from, w.vip()))
 		if n%2 == 0 {
 			continue
 		}
 		// Refused by its member.
 		slot, natPort := (n+1)%3, uint16(firstPort+(n+1)/3)
 		w.only(seg(packet.RST|packet.ACK, 0, clientISN+1).arrives(
-			memberAddress(slot), netip.AddrPortFrom(vip.Addr(), natPort)))
+			w.memberAt(slot), netip.AddrPortFrom(w.vip().Addr(), natPort)))
 	}
 	levels := w.levels()
 	if levels["evicted"] != 0 || levels["handshakes"] != 1+ringSize/2 {
@@ -152,8 +153,8 @@ func placesAreFree(w *world) {
 }
 
 func TestHalfOpenPools(t *testing.T) {
-	onBothHooks(t, options{number: 1, wholeRing: true}, func(a *world) {
-		b := newWorld(a, a.hook, options{number: 2, node: a.node})
+	onFamilies(t, options{number: 1, wholeRing: true}, func(a *world) {
+		b := newWorld(a, a.hook, options{number: 2, node: a.node, ipv6: a.ipv6})
 		both := func(name string, test func(a, b *world)) {
 			a.run(name, func(own *world) {
 				other := *b
@@ -170,7 +171,7 @@ func TestHalfOpenPools(t *testing.T) {
 			cb.works()
 		})
 		both("who holds more gives way", holdsMore)
-		if a.hook == tcHook {
+		if a.hook == tcHook || a.ipv6 {
 			both("a flood on one leaves the other alone", floodOnOne)
 			both("both are flooded", bothFlooded)
 		}
@@ -247,7 +248,7 @@ func bothFlooded(a, b *world) {
 			w.sweepAll(slot, maps.Sweep{})
 		}
 		w.checkInvariants()
-		in := seg(packet.SYN, clientISN, 0).arrives(client(1), vip)
+		in := seg(packet.SYN, clientISN, 0).arrives(w.client(1), w.vip())
 		if got := w.send(in); got.action != forwarded {
 			w.Errorf("SYN was %s", got.action)
 		}

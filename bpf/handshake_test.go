@@ -7,9 +7,11 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 func TestHandshake(t *testing.T) {
+	rows.Proves(t, 49)
 	onBothHooks(t, options{}, func(w *world) {
 		w.run("three steps make a flow", func(w *world) {
 			c := w.open(client(1), 0, 1024)
@@ -22,6 +24,10 @@ func TestHandshake(t *testing.T) {
 			}
 		})
 		w.run("SYN again", synAgain)
+		w.run("SYN again, by fewest connections", func(w *world) {
+			w.configure(func(g *maps.Generation) { leastConnections(g, 3) })
+			synAgain(w)
+		})
 		w.run("SYN with data", synWithData)
 		w.run("blind ACK", blindACK)
 		w.run("lost ACK", lostACK)
@@ -37,6 +43,7 @@ func TestHandshake(t *testing.T) {
 
 // synAgain: a SYN that is sent again finds its handshake, whatever its number.
 func synAgain(w *world) {
+	rows.Proves(w, 50, 51)
 	c := w.syn(client(1), 0, 1024)
 	for range 3 {
 		c.sends("SYN again", seg(packet.SYN, clientISN, 0))
@@ -61,6 +68,7 @@ func synAgain(w *world) {
 
 // synWithData (TCP fast open) makes no flow.
 func synWithData(w *world) {
+	rows.Proves(w, 52)
 	s := seg(packet.SYN, clientISN, 0).with(500)
 	c := w.synWith(client(1), 0, 1024, s)
 	c.cseq = clientISN + 1 // the member has not taken the data
@@ -135,27 +143,41 @@ func synAckAgain(w *world) {
 
 // answersFromElsewhere: only the member, from the port that was asked, answers.
 func answersFromElsewhere(w *world) {
+	rows.Proves(w, 99)
 	c := w.syn(client(1), 0, 1024)
 	s := seg(packet.SYN|packet.ACK, memberISN, c.cseq)
-	for name, from := range map[string]netip.AddrPort{
-		"another member":        memberAddress(1),
-		"another of its ports":  netip.AddrPortFrom(memberAddress(0).Addr(), 81),
-		"the client":            client(1),
-		"a stranger":            client(9),
-		"its ephemeral port":    netip.AddrPortFrom(memberAddress(0).Addr(), 40001),
-		"the gateway, its port": netip.AddrPortFrom(gateway, 80),
-	} {
-		w.expect("SYN-ACK from "+name, s.arrives(from, c.nat()), drops("nat_nomap"))
-	}
-	w.expect("SYN-ACK to another port", s.arrives(c.member(), netip.AddrPortFrom(vip.Addr(), 1025)), drops("nat_nomap"))
+	w.elsewhere(c, s)
+	w.expect("SYN-ACK to another port", s.arrives(c.member(), netip.AddrPortFrom(w.vip().Addr(), 1025)), drops("nat_nomap"))
 	c = c.synAck().ack()
 	c.works()
-	// The member's own business, from its service port to the client, is not ours.
-	w.expect("member to client", seg(packet.SYN, 5, 0).arrives(c.member(), c.client), passes())
+	for _, flags := range []packet.Flags{packet.ACK, packet.ACK | packet.PSH, packet.FIN | packet.ACK, packet.RST} {
+		w.elsewhere(c, seg(flags, c.mseq, c.cseq).with(9))
+	}
+	c.works()
+	c.gets("RST", seg(packet.RST, c.mseq, 0), closed(0))
+	w.elsewhere(c, seg(packet.ACK, c.mseq, c.cseq))
+}
+
+// elsewhere sends what could be the member's to a connection's port, from all who are
+// not the member.
+func (w *world) elsewhere(c conn, s segment) {
+	w.Helper()
+	own := w.memberAt(0)
+	for name, from := range map[string]netip.AddrPort{
+		"another member":        w.memberAt(1),
+		"another of its ports":  netip.AddrPortFrom(own.Addr(), 81),
+		"the client":            c.client,
+		"a stranger":            w.client(9),
+		"its ephemeral port":    netip.AddrPortFrom(own.Addr(), 40001),
+		"the gateway, its port": w.host(netip.AddrPortFrom(gateway, 80)),
+	} {
+		w.expect(s.tcp.Flags.String()+" from "+name, s.arrives(from, c.nat()), drops("nat_nomap"))
+	}
 }
 
 // memberRefuses: a RST that answers the SYN ends the handshake and reaches the client.
 func memberRefuses(w *world) {
+	rows.Proves(w, 61)
 	c := w.syn(client(1), 0, 1024)
 	c.gets("RST of another number", seg(packet.RST|packet.ACK, 0, c.cseq+1))
 	c.gets("RST without a number", seg(packet.RST, 0, 0))
@@ -182,6 +204,7 @@ func clientResets(w *world) {
 // staleMember: the member still holds the port's last connection and answers with
 // its ACK. The client's RST clears that up, and its next SYN must find the mapping.
 func staleMember(w *world) {
+	rows.Proves(w, 67)
 	c := w.syn(client(1), 0, 1024)
 	c.gets("ACK of the last connection", seg(packet.ACK, 0x99990000, 0x12345678))
 	c.sends("RST", seg(packet.RST, 0x12345678, 0))
@@ -194,6 +217,7 @@ func staleMember(w *world) {
 // simultaneousOpen: a SYN from the member in a handshake is no answer, and harms
 // nothing.
 func simultaneousOpen(w *world) {
+	rows.Proves(w, 68)
 	c := w.syn(client(1), 0, 1024)
 	c.gets("SYN", seg(packet.SYN, 0x42, 0))
 	c.sends("SYN-ACK", seg(packet.SYN|packet.ACK, clientISN, 0x43))

@@ -7,6 +7,7 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // router is somebody on the way, who sends errors about what passes him.
@@ -27,6 +28,8 @@ func TestICMP(t *testing.T) {
 				w.run("MTU that no path has", tinyMTU)
 				w.run("the mapping stays", mappingStays)
 				w.run("what is the stack's", stacksOwn)
+				w.run("about pings", aboutPings)
+				w.run("about what nobody has to hear of", aboutNothingToTell)
 				w.run("without hops", func(w *world) {
 					c := w.open(client(1), 0, firstPort)
 					s := seg(packet.ACK, c.mseq, c.cseq).with(100)
@@ -119,6 +122,7 @@ func (w *world) translates(what string, in, out []byte) {
 }
 
 func errorsBothWays(w *world) {
+	rows.Proves(w, 83, 84, 91, 93, 114)
 	w.configure(func(g *maps.Generation) { g.Schedule = []uint16{1} }) // whose port is another
 	c := w.open(client(1), 1, firstPort)
 	c.works()
@@ -135,6 +139,7 @@ func errorsBothWays(w *world) {
 }
 
 func errorsAboutHandshake(w *world) {
+	rows.Proves(w, 83, 84)
 	c := w.syn(client(1), 0, firstPort)
 	for _, e := range w.errors() {
 		in, out := w.errorPair(c, seg(packet.SYN, clientISN, 0), true, e.layer, 0, 60)
@@ -150,6 +155,7 @@ func errorsAboutHandshake(w *world) {
 }
 
 func errorsAboutDatagrams(w *world) {
+	rows.Proves(w, 92, 93)
 	w.listenUDP()
 	c := w.datagramFlow(client(1), 0, firstPort)
 	for _, e := range w.errors() {
@@ -158,6 +164,10 @@ func errorsAboutDatagrams(w *world) {
 			w.translates(e.name+" about the client's datagram", in, out)
 			in, out = w.errorPair(c, datagram(size), false, e.layer, 0, 60)
 			w.translates(e.name+" about the member's datagram", in, out)
+			in, out = w.errorPair(c, datagram(size), true, e.layer, 8, 60)
+			w.translates(e.name+" about 8 bytes of the client's datagram", in, out)
+			in, out = w.errorPair(c, datagram(size), false, e.layer, 8, 60)
+			w.translates(e.name+" about 8 bytes of the member's datagram", in, out)
 		}
 	}
 	if !w.ipv6 {
@@ -170,6 +180,7 @@ func errorsAboutDatagrams(w *world) {
 
 // shortQuotes: 8 bytes of the transport header are all that must be there.
 func shortQuotes(w *world) {
+	rows.Proves(w, 85)
 	c := w.open(client(1), 0, firstPort)
 	c.works()
 	e := w.errors()[0].layer
@@ -196,6 +207,8 @@ func shortQuotes(w *world) {
 
 // brokenQuotes: what cannot be read tells nothing.
 func brokenQuotes(w *world) {
+	rows.Proves(w, 86)
+	rows.Proves(w, 2)
 	c := w.open(client(1), 0, firstPort)
 	e := w.errors()[0].layer
 	from, to := w.host(netip.AddrPortFrom(router, 1)).Addr(), c.vip().Addr()
@@ -236,6 +249,7 @@ func brokenQuotes(w *world) {
 
 // badICMPSums: an error that was damaged, or that quotes what was, is not passed on.
 func badICMPSums(w *world) {
+	rows.Proves(w, 87)
 	c := w.open(client(1), 0, firstPort)
 	for _, fromClient := range []bool{true, false} {
 		seq, ack := c.mseq, c.cseq
@@ -265,6 +279,7 @@ func badICMPSums(w *world) {
 
 // forgedErrors are about nothing that we have sent.
 func forgedErrors(w *world) {
+	rows.Proves(w, 88)
 	c := w.open(client(1), 0, firstPort)
 	e := w.errors()[0].layer
 	s := seg(packet.ACK, c.mseq, c.cseq)
@@ -292,6 +307,7 @@ func forgedErrors(w *world) {
 
 // numberFromNowhere: a blind forger knows addresses, perhaps ports, but no number.
 func numberFromNowhere(w *world) {
+	rows.Proves(w, 89)
 	c := w.open(client(1), 0, firstPort)
 	c.works()
 	random := w.random()
@@ -306,6 +322,7 @@ func numberFromNowhere(w *world) {
 }
 
 func tinyMTU(w *world) {
+	rows.Proves(w, 90, 114)
 	c := w.open(client(1), 0, firstPort)
 	tiny := []packet.Layer{
 		packet.FragNeeded(0), packet.FragNeeded(68), packet.FragNeeded(296), packet.FragNeeded(551),
@@ -325,6 +342,7 @@ func tinyMTU(w *world) {
 
 // mappingStays: hard errors, ever so many, end nothing.
 func mappingStays(w *world) {
+	rows.Proves(w, 91)
 	c := w.open(client(1), 0, firstPort)
 	for range 20 {
 		for _, e := range w.errors() {
@@ -363,21 +381,109 @@ func stacksOwn(w *world) {
 				icmp(ownMAC, gatewayMAC, w.host(netip.AddrPortFrom(router, 1)).Addr(), to.Addr(), 60, e.layer, quote), passes())
 		}
 	}
-	// About a ping: a monitor's, if of anybody here.
-	var inner packet.Layer = packet.IPv4{Src: to.Addr(), Dst: from.Addr(), TTL: 1}
-	var echo packet.Layer = packet.EchoRequest(1, 2)
-	if w.ipv6 {
-		inner, echo = packet.IPv6{Src: to.Addr(), Dst: from.Addr(), HopLimit: 1}, packet.EchoRequest6(1, 2)
-	}
-	quote := packet.Quote{Packet: []packet.Layer{inner, echo, packet.Repeat(56)}}
-	w.expect("about a ping", icmp(ownMAC, gatewayMAC, from.Addr(), to.Addr(), 60, w.errors()[0].layer, quote), passes())
 	// To somebody else.
 	other := w.host(netip.MustParseAddrPort("172.16.100.77:1")).Addr()
+	quote := packet.Quote{Packet: seg(packet.SYN, 1, 0).layers(own, from)}
 	w.expect("to another host", icmp(ownMAC, gatewayMAC, from.Addr(), other, 60, w.errors()[0].layer, quote), passes())
+}
+
+// aboutPings: the stack hears that its pings, and its answers to them, do not arrive; but
+// who says that they are too big would make every flow's segments smaller.
+func aboutPings(w *world) {
+	rows.Proves(w, 89)
+	echo := []packet.Layer{packet.EchoRequest(1, 2), packet.EchoReply(1, 2)}
+	if w.ipv6 {
+		echo = []packet.Layer{packet.EchoRequest6(1, 2), packet.ICMPv6{Type: 129, Rest: 1}}
+	}
+	for _, e := range w.errors() {
+		o := passes()
+		if tooBig(e.layer) {
+			o = drops("icmp_inner").late()
+		}
+		for _, inner := range echo {
+			w.expect(e.name+" about a ping", w.errorAbout(e.layer, w.host(client(1)).Addr(), inner), o)
+			w.expect(e.name+" about a monitor's ping", w.errorAbout(e.layer, w.host(memberAddress(0)).Addr(), inner), o)
+		}
+	}
+}
+
+// aboutNothingToTell: about errors, about packets to many, and about protocols that
+// nobody here speaks.
+func aboutNothingToTell(w *world) {
+	rows.Proves(w, 94)
+	to := w.host(client(1)).Addr()
+	inner := map[string]packet.Layer{
+		"unreachable": packet.Unreachable(1), "fragmentation needed": packet.FragNeeded(1000),
+		"redirect": packet.ICMPv4{Type: 5}, "time exceeded": packet.TimeExceeded(), "parameter problem": packet.ICMPv4{Type: 12},
+	}
+	if w.ipv6 {
+		inner = map[string]packet.Layer{
+			"unreachable": packet.Unreachable6(3), "packet too big": packet.PacketTooBig(1300),
+			"time exceeded": packet.TimeExceeded6(), "parameter problem": packet.ICMPv6{Type: 4}, "solicitation": packet.ICMPv6{Type: 135},
+		}
+	}
+	for _, e := range w.errors() {
+		for name, quoted := range inner {
+			w.expect(e.name+" about a "+name, w.errorAbout(e.layer, to, quoted), drops("icmp_inner").late())
+		}
+		for _, many := range w.groups() {
+			for _, port := range []uint16{vip.Port(), firstPort, 65100} {
+				own := netip.AddrPortFrom(w.gen.VIP.Address.Addr(), port)
+				quote := packet.Quote{Packet: datagram(9).layers(own, netip.AddrPortFrom(many, 40000))}
+				w.expect(fmt.Sprintf("%s about one to %s", e.name, many), w.errorWith(e.layer, quote), drops("icmp_inner").late())
+			}
+		}
+		for _, proto := range []uint8{0, packet.ProtoIPv4, packet.ProtoIPv6, packet.ProtoFragment, 47, packet.ProtoESP, packet.ProtoAH, 132, 255} {
+			w.expect(fmt.Sprintf("%s about protocol %d", e.name, proto), w.errorWith(e.layer, w.protocol(to, proto)), drops("icmp_inner").late())
+		}
+	}
+}
+
+// groups are addresses of more than one host.
+func (w *world) groups() []netip.Addr {
+	if w.ipv6 {
+		return []netip.Addr{netip.MustParseAddr("ff02::1"), netip.MustParseAddr("ff0e::1:2")}
+	}
+	return []netip.Addr{netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("239.1.2.3")}
+}
+
+// protocol quotes a packet of the VIP's of some protocol, whose bytes look like ports.
+func (w *world) protocol(to netip.Addr, proto uint8) packet.Quote {
+	ports := packet.Payload{0, 80, 0x9c, 0x40, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10, 0, 9}
+	var ip packet.Layer = packet.IPv4{Src: w.gen.VIP.Address.Addr(), Dst: to, TTL: 9, Protocol: &proto}
+	if w.ipv6 {
+		ip = packet.IPv6{Src: w.gen.VIP.Address.Addr(), Dst: to, HopLimit: 9, NextHeader: &proto}
+	}
+	return packet.Quote{Packet: []packet.Layer{ip, ports}}
+}
+
+// errorAbout is a router's error about an ICMP packet of the VIP's.
+func (w *world) errorAbout(e packet.Layer, to netip.Addr, inner packet.Layer) []byte {
+	var ip packet.Layer = packet.IPv4{Src: w.gen.VIP.Address.Addr(), Dst: to, TTL: 9}
+	if w.ipv6 {
+		ip = packet.IPv6{Src: w.gen.VIP.Address.Addr(), Dst: to, HopLimit: 9}
+	}
+	return w.errorWith(e, packet.Quote{Packet: []packet.Layer{ip, inner, packet.Repeat(56)}})
+}
+
+func (w *world) errorWith(e packet.Layer, quote packet.Quote) []byte {
+	return icmp(ownMAC, gatewayMAC, w.host(netip.AddrPortFrom(router, 1)).Addr(), w.gen.VIP.Address.Addr(), 60, e, quote)
+}
+
+// tooBig says whether an error announces an MTU.
+func tooBig(e packet.Layer) bool {
+	switch l := e.(type) {
+	case packet.ICMPv4:
+		return l.Type == 3 && l.Code == 4
+	case packet.ICMPv6:
+		return l.Type == 2
+	}
+	return false
 }
 
 // optionsInQuote: the transport header stands where the quoted header says.
 func optionsInQuote(w *world) {
+	rows.Proves(w, 86)
 	c := w.open(client(1), 0, firstPort)
 	for words := 1; words <= 10; words++ {
 		options := make([]byte, 4*words)
@@ -403,6 +509,7 @@ func optionsInQuote(w *world) {
 
 // icmpTypes that nobody has a use for.
 func icmpTypes(w *world) {
+	rows.Proves(w, 82)
 	for kind := range 256 {
 		o := drops("icmp_type").late()
 		switch kind {
@@ -417,6 +524,7 @@ func icmpTypes(w *world) {
 }
 
 func icmp6Types(w *world) {
+	rows.Proves(w, 82)
 	for kind := range 256 {
 		o := drops("icmp_type").late()
 		switch {

@@ -8,11 +8,13 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // TestIPv6 runs what depends on the family on the other one. What both share is C that
 // is compiled from one source; the stories are those of the IPv4 tests.
 func TestIPv6(t *testing.T) {
+	rows.Proves(t, 49)
 	onBothHooks(t, options{ipv6: true}, func(w *world) {
 		w.run("three steps make a flow", func(w *world) {
 			for n := range 30 {
@@ -28,6 +30,8 @@ func TestIPv6(t *testing.T) {
 			"client closes first": func(w *world) { closing(w, true) },
 			"both close at once":  simultaneousClose, "half-closed": halfClosed, "RST ends a flow once": trueRST,
 			"RST of another number": forgedRST, "client uses its port again": portAgain,
+			"SYN in a flow": synInFlow, "RST prepared by forged data": preparedRST, "FIN of another number": forgedFIN,
+			"answers from elsewhere": answersFromElsewhere, "member closes first": func(w *world) { closing(w, false) },
 			"late packets": latePackets, "keepalive and window probe": keepalive, "numbers that wrap": wrapping,
 		} {
 			w.run(name, test)
@@ -37,6 +41,8 @@ func TestIPv6(t *testing.T) {
 
 // TestIPv6Packets: headers that only IPv6 has, and what is hostile about them.
 func TestIPv6Packets(t *testing.T) {
+	rows.Proves(t, 1, 2, 8, 12, 13, 16, 19, 21, 22, 23, 25, 26, 27, 28, 29, 36, 37, 38, 40, 41, 43, 44, 45, 46, 47, 48)
+	rows.Proves(t, 106, 110, 111, 112, 113)
 	onBothHooks(t, options{ipv6: true}, func(w *world) {
 		for name, prepare := range map[string]func(w *world){
 			"nothing known":  func(*world) {},
@@ -47,14 +53,18 @@ func TestIPv6Packets(t *testing.T) {
 				prepare(w)
 				w.table(headers6())
 				w.table(extensions6())
+				if w.hook == xdpHook {
+					w.table(short6())
+				}
 			})
 		}
 		w.run("sources", func(w *world) { w.table(sources6()) })
+		w.run("ports", func(w *world) { w.table(ports6()) })
+		w.run("malformed options", malformedOptions)
 		w.run("extension headers", extensionsPass)
 		w.run("hop limit", hopLimit)
 		w.run("what is not ours to change", bits6)
 		w.run("bad sums", badSums6)
-		w.run("every checksum", everyChecksum)
 		w.run("MTU of the route", routeMTU6)
 		w.run("super-packets", superPackets6)
 		w.run("refusals", func(w *world) {
@@ -102,8 +112,13 @@ func headers6() (cases []hostile) {
 		add("tcp_doff", fmt.Sprintf("data offset %d", n),
 			syn6(func(_ *packet.Ethernet, _ *packet.IPv6, tcp *packet.TCP) { tcp.DataOffset = &n }))
 	}
-	add("tcp_flags", "SYN and FIN", syn6(func(_ *packet.Ethernet, _ *packet.IPv6, tcp *packet.TCP) { tcp.Flags |= packet.FIN }))
-	add("port0", "port 0", syn6(func(_ *packet.Ethernet, _ *packet.IPv6, tcp *packet.TCP) { tcp.SrcPort = 0 }))
+	add("tcp_doff", "data offset 15 beyond the packet",
+		syn6(func(_ *packet.Ethernet, _ *packet.IPv6, tcp *packet.TCP) { tcp.DataOffset = new(uint8(15)) }))
+	for _, flags := range absurdFlags() {
+		add("tcp_flags", "flags "+flags.String(), syn6(func(_ *packet.Ethernet, _ *packet.IPv6, tcp *packet.TCP) { tcp.Flags = flags }))
+	}
+	add("port0", "source port 0", syn6(func(_ *packet.Ethernet, _ *packet.IPv6, tcp *packet.TCP) { tcp.SrcPort = 0 }))
+	add("port0", "destination port 0", syn6(func(_ *packet.Ethernet, _ *packet.IPv6, tcp *packet.TCP) { tcp.DstPort = 0 }))
 	add("l2_bcast", "to a group on the wire",
 		syn6(func(e *packet.Ethernet, _ *packet.IPv6, _ *packet.TCP) {
 			e.Dst = net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
@@ -153,14 +168,43 @@ func sources6() (cases []hostile) {
 		cases = append(cases, hostile{"from " + a, withIP6(func(ip *packet.IPv6) { ip.Src = netip.MustParseAddr(a) }), drops("martian")})
 	}
 	for _, flags := range []packet.Flags{packet.SYN, packet.ACK, packet.SYN | packet.ACK} {
-		self := syn6(func(_ *packet.Ethernet, ip *packet.IPv6, tcp *packet.TCP) { ip.Src, tcp.Flags = six(vip.Addr()), flags })
-		cases = append(cases, hostile{flags.String() + " from the VIP", self, drops("spoof_self")})
+		for _, port := range []uint16{80, 1024, 40000} {
+			self := syn6(func(_ *packet.Ethernet, ip *packet.IPv6, tcp *packet.TCP) {
+				ip.Src, tcp.SrcPort, tcp.Flags = six(vip.Addr()), port, flags
+			})
+			cases = append(cases, hostile{fmt.Sprintf("%s from the VIP's port %d", flags, port), self, drops("spoof_self")})
+		}
+	}
+	return cases
+}
+
+func ports6() (cases []hostile) {
+	for _, flags := range []packet.Flags{packet.SYN, packet.ACK, packet.SYN | packet.ACK, packet.RST, packet.FIN | packet.ACK} {
+		for port, o := range map[uint16]want{
+			22: passes(), 81: passes(), 1023: passes(), lastPort + 1: passes(),
+			firstPort: drops("nat_nomap"), 8080: drops("nat_nomap"), lastPort: drops("nat_nomap"),
+		} {
+			cases = append(cases, hostile{
+				fmt.Sprintf("%s to port %d", flags, port),
+				syn6(func(_ *packet.Ethernet, _ *packet.IPv6, tcp *packet.TCP) { tcp.DstPort, tcp.Flags = port, flags }), o,
+			})
+		}
+	}
+	return cases
+}
+
+// short6 end in the middle of the IP header.
+func short6() (cases []hostile) {
+	whole := withIP6(func(*packet.IPv6) {})
+	for n := range ipv6Length {
+		cases = append(cases, hostile{fmt.Sprintf("%d bytes of IPv6", n), ended(whole, ethernetLength+n), drops("trunc_l3")})
 	}
 	return cases
 }
 
 // extensionsPass: options are stepped over, and carried on as they are.
 func extensionsPass(w *world) {
+	rows.Proves(w, 111)
 	lists := map[string][]packet.Extension{
 		"hop-by-hop":  {packet.HopByHop(nil)},
 		"destination": {packet.DestinationOptions(nil)},
@@ -221,7 +265,7 @@ func hopLimit(w *world) {
 }
 
 func bits6(w *world) {
-	c := w.open(client(1), 0, firstPort)
+	c := w.synWith(client(1), 0, firstPort, seg(packet.SYN|packet.ECE|packet.CWR|packet.AE, clientISN, 0)).synAck().ack()
 	for _, change := range []func(s *segment){
 		func(s *segment) { s.ip.TOS = 46 << 2 },
 		func(s *segment) { s.ip.TOS = 0xff },
@@ -242,6 +286,7 @@ func bits6(w *world) {
 }
 
 func badSums6(w *world) {
+	rows.Proves(w, 72)
 	c := w.open(client(1), 0, firstPort)
 	at := ethernetLength + ipv6Length + 16
 	for _, n := range []int{0, 1, 100, 1439} {

@@ -19,7 +19,7 @@ import (
 // Who gets a new connection.
 
 func TestRoundRobin(t *testing.T) {
-	onBothHooks(t, options{slots: 8}, func(w *world) {
+	onFamilies(t, options{slots: 8}, func(w *world) {
 		w.run("in fixed order", func(w *world) {
 			w.turns([]int{0, 1, 2}, 100)
 		})
@@ -85,7 +85,7 @@ func (w *world) turns(order []int, n int) {
 func (w *world) clients() int {
 	n := 1000
 	for _, h := range w.snapshot().handshakes {
-		if a := h.Key.Source.Addr().As4(); a[0] == 10 && a[1] == 10 {
+		if a := four(h.Key.Source.Addr()).As4(); a[0] == 10 && a[1] == 10 {
 			n = max(n, int(a[2]-10)<<8+int(a[3])+1)
 		}
 	}
@@ -113,7 +113,7 @@ func passedOver(w *world) {
 }
 
 func TestSourceIP(t *testing.T) {
-	onBothHooks(t, options{}, func(w *world) {
+	onFamilies(t, options{}, func(w *world) {
 		w.run("by the hash of the address", func(w *world) {
 			for _, seed := range []uint32{0, 1, 0x5eed, 0xffffffff} {
 				w.reset()
@@ -172,8 +172,9 @@ func (w *world) followsHash() {
 	for range 500 {
 		a := netip.AddrFrom4([4]byte{byte(1 + random.IntN(126)), byte(random.Uint32()), byte(random.Uint32()), byte(random.Uint32())})
 		table := w.gen.Schedule
-		want := int(table[sourceHash(w.gen.VIP.HashSeed, a)%uint32(len(table))])
-		if slot := w.quickSYN(netip.AddrPortFrom(a, 5000)).slot; slot != want {
+		from := w.host(netip.AddrPortFrom(a, 5000))
+		want := int(table[sourceHash(w.gen.VIP.HashSeed, from.Addr())%uint32(len(table))])
+		if slot := w.quickSYN(from).slot; slot != want {
 			w.Fatalf("%s to slot %d, want %d", a, slot, want)
 		}
 	}
@@ -181,24 +182,27 @@ func (w *world) followsHash() {
 
 // sourceHash is what the programs compute: MurmurHash3's finalizer.
 func sourceHash(seed uint32, a netip.Addr) uint32 {
-	b := a.As4()
-	h := seed ^ binary.NativeEndian.Uint32(b[:])
-	h ^= h >> 16
-	h *= 0x85ebca6b
-	h ^= h >> 13
-	h *= 0xc2b2ae35
-	return h ^ h>>16
+	h := seed
+	for b := a.AsSlice(); len(b) > 0; b = b[4:] {
+		h ^= binary.NativeEndian.Uint32(b)
+		h ^= h >> 16
+		h *= 0x85ebca6b
+		h ^= h >> 13
+		h *= 0xc2b2ae35
+		h ^= h >> 16
+	}
+	return h
 }
 
 func TestLeastConnections(t *testing.T) {
 	const most = 1024
-	onBothHooks(t, options{slots: most, flowLimit: 65536}, func(w *world) {
+	onFamilies(t, options{slots: most, flowLimit: 65536}, func(w *world) {
 		w.reset()
 		w.configure(func(g *maps.Generation) { leastConnections(g, 3) })
 		w.leastByHand()
 		w.reset()
 		w.configure(func(g *maps.Generation) { leastConnections(g, most) })
-		if w.hook == tcHook { // the choice is the same C on XDP
+		if w.hook == tcHook || w.ipv6 { // the choice is the same C on XDP
 			rapid.Check(t, func(r *rapid.T) { w.leastLikeModel(r, most) })
 		}
 		w.configure(func(g *maps.Generation) { leastConnections(g, most) })
@@ -248,7 +252,7 @@ func (w *world) leastByHand() {
 	opens(1, 2, 1, 2)
 	w.must(w.pool.ZeroWeight(1))
 	w.must(w.pool.ZeroWeight(2))
-	got := w.send(seg(packet.SYN, clientISN, 0).arrives(client(999), vip))
+	got := w.send(seg(packet.SYN, clientISN, 0).arrives(w.client(999), w.vip()))
 	if got.action != answered {
 		w.Errorf("SYN without anybody to go to was %s", got.action)
 	}
@@ -301,8 +305,8 @@ func (w *world) leastLikeModel(r *rapid.T, most int) {
 			}
 		}
 		want := m.choose()
-		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{20, 0, 0, byte(i)}), uint16(1+w.serial()))
-		got := w.send(seg(packet.SYN, clientISN, 0).arrives(from, vip))
+		from := w.host(netip.AddrPortFrom(netip.AddrFrom4([4]byte{20, 0, 0, byte(i)}), uint16(1+w.serial())))
+		got := w.send(seg(packet.SYN, clientISN, 0).arrives(from, w.vip()))
 		switch {
 		case want < 0 && got.action == answered:
 		case want >= 0 && got.action == forwarded:

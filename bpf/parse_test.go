@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // hostile is a packet with one thing wrong about it, and what is to become of it.
@@ -55,6 +56,7 @@ const (
 )
 
 func TestParse(t *testing.T) {
+	rows.Proves(t, 1, 2, 12, 13, 15, 16, 17, 19, 27, 28, 29, 30, 31, 34, 36, 37, 38, 40, 41, 43, 44, 45, 46, 47)
 	onBothHooks(t, options{}, func(w *world) {
 		// Once with nothing in the tables, and once in the face of the very flow
 		// that the packets claim to belong to, which must not feel any of it.
@@ -71,6 +73,7 @@ func TestParse(t *testing.T) {
 				w.table(tcpCases())
 				w.table(linkCases())
 				w.table(foreignCases())
+				w.table(groupCases())
 				if w.hook == xdpHook {
 					w.table(shortCases())
 				}
@@ -111,7 +114,7 @@ func headerCases() (cases []hostile) {
 	for n := uint16(20); n < 40; n++ {
 		add("trunc_l4", fmt.Sprintf("total length %d of 40", n), func(ip *packet.IPv4) { ip.TotalLength = &n })
 	}
-	add("trunc_l4", "IHL 6 without room", func(ip *packet.IPv4) { ip.IHL = new(uint8(6)) })
+	add("ip_opts", "IHL 6 without room", func(ip *packet.IPv4) { ip.IHL = new(uint8(6)) })
 	add("frag", "first fragment", func(ip *packet.IPv4) { ip.MF = true })
 	add("frag", "last fragment, bytes like ports", func(ip *packet.IPv4) { ip.FragmentOffset = 1480 })
 	add("frag", "middle fragment", func(ip *packet.IPv4) { ip.FragmentOffset, ip.MF = 8, true })
@@ -137,16 +140,21 @@ func tcpCases() (cases []hostile) {
 		add("tcp_doff", fmt.Sprintf("data offset %d", n), func(tcp *packet.TCP) { tcp.DataOffset = &n })
 	}
 	add("tcp_doff", "data offset 15 beyond the packet", func(tcp *packet.TCP) { tcp.DataOffset = new(uint8(15)) })
-	for _, flags := range []packet.Flags{
-		0, packet.FIN, packet.PSH, packet.URG, packet.FIN | packet.PSH | packet.URG, 0xff,
-		packet.SYN | packet.FIN, packet.SYN | packet.RST, packet.SYN | packet.FIN | packet.ACK,
-		packet.SYN | packet.RST | packet.ACK, packet.ECE | packet.CWR,
-	} {
+	for _, flags := range absurdFlags() {
 		add("tcp_flags", "flags "+flags.String(), func(tcp *packet.TCP) { tcp.Flags = flags })
 	}
 	add("port0", "source port 0", func(tcp *packet.TCP) { tcp.SrcPort = 0 })
 	add("port0", "destination port 0", func(tcp *packet.TCP) { tcp.DstPort = 0 })
 	return cases
+}
+
+// absurdFlags are what no TCP sends.
+func absurdFlags() []packet.Flags {
+	return []packet.Flags{
+		0, packet.FIN, packet.PSH, packet.URG, packet.FIN | packet.PSH | packet.URG, 0xff,
+		packet.SYN | packet.FIN, packet.SYN | packet.RST, packet.SYN | packet.FIN | packet.ACK,
+		packet.SYN | packet.RST | packet.ACK, packet.ECE | packet.CWR,
+	}
 }
 
 func linkCases() (cases []hostile) {
@@ -214,9 +222,23 @@ func foreignCases() (cases []hostile) {
 	return cases
 }
 
+// groupCases are for everybody in the subnet, or in a group: the stack's.
+func groupCases() (cases []hostile) {
+	all := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	for _, a := range []string{"172.16.100.255", "172.16.100.0", "255.255.255.255", "224.0.0.1", "239.1.1.1"} {
+		for name, mac := range map[string]net.HardwareAddr{"": ownMAC, ", to all": all} {
+			cases = append(cases, hostile{"to " + a + name, syn80(func(e *packet.Ethernet, ip *packet.IPv4, _ *packet.TCP) {
+				e.Dst, ip.Dst = mac, netip.MustParseAddr(a)
+			}), passes()})
+		}
+	}
+	return cases
+}
+
 func sourceCases() (cases []hostile) {
 	for _, a := range []string{
 		"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
+		"172.16.100.255", // all hosts of the VIP's subnet
 	} {
 		cases = append(cases, hostile{"from " + a, withIP(func(ip *packet.IPv4) { ip.Src = netip.MustParseAddr(a) }), drops("martian")})
 	}

@@ -1,6 +1,7 @@
 package bpf_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"qlbaas/bpf"
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 const (
@@ -16,7 +18,7 @@ const (
 )
 
 func TestPorts(t *testing.T) {
-	onBothHooks(t, options{wholeRing: true}, func(w *world) {
+	onFamilies(t, options{wholeRing: true}, func(w *world) {
 		oneMember := func(test func(w *world)) func(w *world) {
 			return func(w *world) {
 				w.configure(func(g *maps.Generation) { g.Schedule = []uint16{0} })
@@ -52,16 +54,18 @@ func TestPorts(t *testing.T) {
 // wholeRange: every port of the range once, in order, before any is used again. The
 // handshakes are let go on the way, as the ring does it.
 func wholeRange(w *world) {
+	rows.Proves(w, 66)
 	for n := range maps.NATPorts + 10 {
-		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, byte(n >> 16), byte(n >> 8), byte(n)}), 40000)
-		out := w.only(seg(packet.SYN, clientISN, 0).arrives(from, vip))
-		if got, want := int(out[34])<<8|int(out[35]), firstPort+n%maps.NATPorts; got != want {
+		from := w.host(netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, byte(n >> 16), byte(n >> 8), byte(n)}), 40000))
+		out := w.only(seg(packet.SYN, clientISN, 0).arrives(from, w.vip()))
+		if got, want := int(binary.BigEndian.Uint16(out[transportOf(out):])), firstPort+n%maps.NATPorts; got != want {
 			w.Fatalf("connection %d got port %d, want %d", n, got, want)
 		}
 	}
 }
 
 func freedPort(w *world) {
+	rows.Proves(w, 61, 66)
 	for n := range 5 {
 		c := w.syn(client(n), 0, firstPort+uint16(n))
 		c.gets("RST", seg(packet.RST|packet.ACK, 0, c.cseq), forgotten(0))
@@ -118,7 +122,8 @@ func (w *world) addConns(slot int, n uint32) {
 // listenersPort: a listener within the range is reached by clients, and members'
 // answers never look as if they were for it.
 func listenersPort(w *world) {
-	w.configure(func(g *maps.Generation) { g.VIP.Address = netip.AddrPortFrom(vip.Addr(), 8080) })
+	rows.Proves(w, 100)
+	w.configure(func(g *maps.Generation) { g.VIP.Address = netip.AddrPortFrom(w.vip().Addr(), 8080) })
 	w.moveCursor(0, 8078, 0)
 	for n, want := range []uint16{8078, 8079, 8081, 8082} {
 		c := w.open(client(n), 0, want)
@@ -130,16 +135,17 @@ func listenersPort(w *world) {
 	}
 	w.moveCursor(0, 8080, 5)
 	w.open(client(9), 0, 8083)
-	listener := netip.AddrPortFrom(vip.Addr(), 8080)
+	listener := netip.AddrPortFrom(w.vip().Addr(), 8080)
 	for _, flags := range []packet.Flags{packet.SYN | packet.ACK, packet.RST} {
-		in := seg(flags, 1, 1).arrives(memberAddress(0), listener)
+		in := seg(flags, 1, 1).arrives(w.memberAt(0), listener)
 		w.expect("member to the listener", in, drops("no_entry"))
 	}
 	ack := seg(packet.ACK, 1, 1)
-	w.expect("member's ACK to the listener", ack.arrives(memberAddress(0), listener),
-		answers("no_entry", ack.resetBy(listener, memberAddress(0))))
+	w.expect("member's ACK to the listener", ack.arrives(w.memberAt(0), listener),
+		answers("no_entry", ack.resetBy(listener, w.memberAt(0))))
 	// Port 80 is nobody's now.
-	w.expect("SYN to port 80", seg(packet.SYN, 1, 0).arrives(client(1), vip), passes())
+	port80 := netip.AddrPortFrom(w.vip().Addr(), 80)
+	w.expect("SYN to port 80", seg(packet.SYN, 1, 0).arrives(w.client(1), port80), passes())
 }
 
 // busyPorts: runs of any length and place are passed over, and the next port is the
@@ -189,6 +195,7 @@ func busyPorts(w *world) {
 
 // allTaken: there is no port for another connection, and the client hears it.
 func allTaken(w *world) {
+	rows.Proves(w, 119)
 	w.plant(0, firstPort, lastPort)
 	for range 3 {
 		w.refused("SYN", seg(packet.SYN, clientISN, 0), "nat_full")
@@ -196,14 +203,15 @@ func allTaken(w *world) {
 	w.free(0, 30000)
 	c := w.open(client(1), 0, 30000)
 	c.works()
-	in := seg(packet.SYN, clientISN, 0).arrives(client(2), vip)
-	w.expect("SYN", in, answers("nat_full", seg(packet.SYN, clientISN, 0).reset(client(2))))
+	in := seg(packet.SYN, clientISN, 0).arrives(w.client(2), w.vip())
+	w.expect("SYN", in, answers("nat_full", seg(packet.SYN, clientISN, 0).resetBy(w.vip(), w.client(2))))
 	c.works()
 }
 
 // otherMember: a client that cannot have the member whose turn it is, or to whom its
 // address falls, gets another one.
 func otherMember(w *world) {
+	rows.Proves(w, 119)
 	w.plant(0, firstPort, lastPort)
 	for n, slot := range []int{1, 2, 1, 2} { // the turns of slot 0 are spent
 		c := w.quick(client(20 + n))
@@ -215,7 +223,7 @@ func otherMember(w *world) {
 	w.bySource(7)
 	moved := 0
 	for n := range 60 {
-		from := client(100 + n)
+		from := w.client(100 + n)
 		table := w.gen.Schedule
 		own := int(table[sourceHash(7, from.Addr())%uint32(len(table))])
 		c := w.quick(from)
@@ -247,10 +255,10 @@ func otherMember(w *world) {
 }
 
 func listenersIsLeft(w *world) {
-	w.configure(func(g *maps.Generation) { g.VIP.Address = netip.AddrPortFrom(vip.Addr(), 2000) })
+	w.configure(func(g *maps.Generation) { g.VIP.Address = netip.AddrPortFrom(w.vip().Addr(), 2000) })
 	w.plant(0, firstPort, lastPort)
 	w.free(0, 2000)
-	in := seg(packet.SYN, clientISN, 0).arrives(client(1), w.gen.VIP.Address)
+	in := seg(packet.SYN, clientISN, 0).arrives(w.client(1), w.gen.VIP.Address)
 	got := w.send(in)
 	if got.action != answered {
 		w.Errorf("SYN was %s", got.action)
@@ -282,8 +290,8 @@ func lostBit(w *world) {
 	w.setMemberState(0, state)
 	w.addConns(0, ^uint32(1)) // as the expiry counts what it takes for orphans
 
-	in := seg(packet.SYN, clientISN, 0).arrives(client(3), vip)
-	c := conn{w: w, client: client(3), port: firstPort + 2, cseq: clientISN + 1, mseq: memberISN}
+	in := seg(packet.SYN, clientISN, 0).arrives(w.client(3), w.vip())
+	c := conn{w: w, client: w.client(3), port: firstPort + 2, cseq: clientISN + 1, mseq: memberISN}
 	_, out := c.up(seg(packet.SYN, clientISN, 0))
 	w.expect("SYN", in, forwards(out, toMember(0, in),
 		delta{"handshakes": 1, "m0.ports": 3, "m0.conns": 3}))
@@ -296,14 +304,14 @@ func lostBit(w *world) {
 // TestPortsOfManyMembers: members behind one address with different ports, and the
 // same port at different addresses, are told apart.
 func TestPortsOfManyMembers(t *testing.T) {
-	onBothHooks(t, options{slots: 40}, func(w *world) {
+	onFamilies(t, options{slots: 40}, func(w *world) {
 		w.reset()
 		w.configure(func(g *maps.Generation) {
 			g.Members, g.Schedule = nil, nil
 			for slot := range 40 {
 				m := member(slot)
 				if slot >= 20 {
-					m.Address = netip.AddrPortFrom(memberAddress(slot-20).Addr(), 9000)
+					m.Address = netip.AddrPortFrom(w.memberAt(slot-20).Addr(), 9000)
 				}
 				g.Members = append(g.Members, m)
 				g.Schedule = append(g.Schedule, uint16(slot))

@@ -2,6 +2,7 @@ package bpf_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // Two CPUs at once. What must hold is asserted when they are done; how often they
@@ -66,7 +68,7 @@ func (w *world) forwards(in []byte) ([]byte, error) {
 }
 
 func TestRaces(t *testing.T) {
-	onBothHooks(t, options{flowLimit: 32768}, func(w *world) {
+	onFamilies(t, options{flowLimit: 32768}, func(w *world) {
 		w.run("one SYN on both", oneSYNOnBoth)
 		w.run("no port twice", noPortTwice)
 		w.run("turns", turnsOnBoth)
@@ -84,10 +86,11 @@ func TestRaces(t *testing.T) {
 
 // oneSYNOnBoth: one mapping, which both copies get.
 func oneSYNOnBoth(w *world) {
+	rows.Proves(w, 50)
 	const count = 1000
 	var outs [2][count][]byte
 	w.together(count, func(cpu, n int) (err error) {
-		outs[cpu][n], err = w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(n), vip))
+		outs[cpu][n], err = w.forwards(seg(packet.SYN, clientISN, 0).arrives(w.client(n), w.vip()))
 		return err
 	})
 	for n := range count {
@@ -105,9 +108,9 @@ func noPortTwice(w *world) {
 	const count = 4000
 	var ports [2][count]uint16
 	w.together(count, func(cpu, n int) error {
-		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(2*n+cpu), vip))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(w.client(2*n+cpu), w.vip()))
 		if err == nil {
-			ports[cpu][n] = uint16(out[34])<<8 | uint16(out[35])
+			ports[cpu][n] = binary.BigEndian.Uint16(out[transportOf(out):])
 		}
 		return err
 	})
@@ -132,7 +135,7 @@ func (w *world) bySlot(count int) [3]int {
 	w.Helper()
 	var counts [2][3]int
 	w.together(count, func(cpu, n int) error {
-		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(client(2*n+cpu), vip))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(w.client(2*n+cpu), w.vip()))
 		if err != nil {
 			return err
 		}
@@ -161,12 +164,13 @@ func fewestOnBoth(w *world) {
 
 // firstConnections: a browser opens several at once, and all must meet one member.
 func firstConnections(w *world) {
+	rows.Proves(w, 109)
 	w.configure(func(g *maps.Generation) { g.VIP.Affinity = true })
 	const count = 1000
 	var slots [2][count]int
 	w.together(count, func(cpu, n int) error {
-		from := netip.AddrPortFrom(client(n).Addr(), uint16(5000+cpu))
-		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(from, vip))
+		from := netip.AddrPortFrom(w.client(n).Addr(), uint16(5000+cpu))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(from, w.vip()))
 		if err == nil {
 			slots[cpu][n], err = w.whose(out)
 		}
@@ -174,6 +178,20 @@ func firstConnections(w *world) {
 	})
 	if slots[0] != slots[1] {
 		w.Error("some clients were split")
+	}
+	// One client, and a thousand at once.
+	w.together(count/2, func(cpu, n int) error {
+		from := netip.AddrPortFrom(w.client(count).Addr(), uint16(1+2*n+cpu))
+		out, err := w.forwards(seg(packet.SYN, clientISN, 0).arrives(from, w.vip()))
+		if err == nil {
+			slots[cpu][n], err = w.whose(out)
+		}
+		return err
+	})
+	for n := range count {
+		if slot := slots[n%2][n/2]; slot != slots[0][0] {
+			w.Errorf("connection %d of one client to slot %d, the first to slot %d", n, slot, slots[0][0])
+		}
 	}
 }
 
@@ -241,6 +259,7 @@ func (w *world) answered(count int) []conn {
 
 // limitOnBoth: not one too many, and not one too few.
 func limitOnBoth(w *world) {
+	rows.Proves(w, 105)
 	const count, limit = 400, 300
 	all := w.answered(2 * count)
 	w.configure(func(g *maps.Generation) { g.VIP.ConnectionLimit = limit })
@@ -261,12 +280,13 @@ func limitOnBoth(w *world) {
 
 // portAgainOnBoth: a closed flow gives way once, and there is one new handshake.
 func portAgainOnBoth(w *world) {
+	rows.Proves(w, 54)
 	const count = 1000
 	for n := range count {
 		w.quick(client(n)).close()
 	}
 	w.together(count, func(_, n int) error {
-		_, _, err := w.try(seg(packet.SYN, 1, 0).arrives(client(n), vip))
+		_, _, err := w.try(seg(packet.SYN, 1, 0).arrives(w.client(n), w.vip()))
 		return err
 	})
 	if levels := w.levels(); levels["flows"] != 0 || levels["handshakes"] != count || levels["active"] != 0 {
@@ -276,6 +296,7 @@ func portAgainOnBoth(w *world) {
 
 // closedOnBoth: two FINs, or a FIN and a RST, end a flow once.
 func closedOnBoth(w *world) {
+	rows.Proves(w, 63)
 	const count = 1000
 	var all [count]conn
 	for n := range all {
@@ -300,6 +321,7 @@ func closedOnBoth(w *world) {
 // lastMoment: either the packet comes first and the flow stays, or the expiry does and
 // both halves are gone. Only a packet that comes in between may have been for nothing.
 func lastMoment(w *world) {
+	rows.Proves(w, 108)
 	const count = 500
 	w.configure(func(g *maps.Generation) { g.Schedule = []uint16{0} })
 	var all [count]conn
@@ -316,13 +338,16 @@ func lastMoment(w *world) {
 			return err
 		}
 		in, _ := all[n].up(seg(packet.ACK, all[n].cseq, all[n].mseq))
-		code, _, err := w.try(in)
-		passed[n] = code == tcRedirect || code == xdpTX
+		_, out, err := w.try(in)
+		if err == nil {
+			_, answered := w.whose(out) // a RST goes to no member
+			passed[n] = answered == nil && len(out) == len(in)
+		}
 		return err
 	})
 	inVain, left := 0, w.snapshot().flows
 	for n, c := range all {
-		_, there := left[maps.FlowKey{Source: c.client, Destination: vip, Protocol: maps.TCP}]
+		_, there := left[maps.FlowKey{Source: c.client, Destination: w.vip(), Protocol: maps.TCP}]
 		if there && !passed[n] {
 			w.Errorf("flow %d is left, though its packet was dropped", n)
 		}
@@ -336,6 +361,7 @@ func lastMoment(w *world) {
 // packetsAndExpiry: clients open, talk, close, reset, come again at random while the
 // expiry takes whatever has been quiet for a moment. In the end nothing is left.
 func packetsAndExpiry(w *world) {
+	rows.Proves(w, 108, 123)
 	w.configure(func(g *maps.Generation) {
 		g.VIP.HalfOpenPressure, g.VIP.Closing, g.VIP.Rest = 0, 0, 0
 	})
@@ -361,7 +387,7 @@ func packetsAndExpiry(w *world) {
 	random := [2]*rand.Rand{rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1))}
 	w.together(rounds, func(cpu, _ int) error {
 		r := random[cpu]
-		in := w.anything(r, client(r.IntN(clients)))
+		in := w.anything(r, w.client(r.IntN(clients)))
 		_, _, err := w.try(in)
 		return err
 	})
@@ -372,10 +398,10 @@ func packetsAndExpiry(w *world) {
 	state := w.snapshot()
 	w.Logf("at the end: %s", state.counts)
 	for key := range state.flows {
-		w.ageFlow(rawKey(key.Source, key.Destination), 3*time.Hour)
+		w.ageEntry(key, 3*time.Hour)
 	}
 	for key := range state.handshakes {
-		w.ageHalf(rawKey(key.Source, key.Destination), time.Hour)
+		w.ageHalf(key, time.Hour)
 	}
 	for slot := range 3 {
 		w.sweepAll(slot, maps.Sweep{})
@@ -393,23 +419,23 @@ func (w *world) anything(r *rand.Rand, from netip.AddrPort) []byte {
 	seq, ack := uint32(clientISN+1), uint32(memberISN+1)
 	switch r.IntN(8) {
 	case 0, 1:
-		return seg(packet.SYN, clientISN, 0).arrives(from, vip)
+		return seg(packet.SYN, clientISN, 0).arrives(w.host(from), w.vip())
 	case 2:
-		return seg(packet.ACK, seq, ack).arrives(from, vip)
+		return seg(packet.ACK, seq, ack).arrives(w.host(from), w.vip())
 	case 3:
-		return seg(packet.FIN|packet.ACK, seq, ack).arrives(from, vip)
+		return seg(packet.FIN|packet.ACK, seq, ack).arrives(w.host(from), w.vip())
 	case 4:
-		return seg(packet.RST, seq, 0).arrives(from, vip)
+		return seg(packet.RST, seq, 0).arrives(w.host(from), w.vip())
 	}
 	// Ports are given in order, so the last few are likely to be in use.
 	slot := r.IntN(3)
-	nat := netip.AddrPortFrom(vip.Addr(), w.recentPort(slot, r.IntN(20)))
+	nat := netip.AddrPortFrom(w.vip().Addr(), w.recentPort(slot, r.IntN(20)))
 	flags := []packet.Flags{packet.SYN | packet.ACK, packet.SYN | packet.ACK, packet.SYN | packet.ACK, packet.FIN | packet.ACK, packet.RST}[r.IntN(5)]
 	s := seg(flags, memberISN, seq)
 	if flags&packet.SYN == 0 {
 		s.tcp.Seq++
 	}
-	return s.arrives(memberAddress(slot), nat)
+	return s.arrives(w.memberAt(slot), nat)
 }
 
 // recentPort is the one that the member in the slot was given so many connections ago.

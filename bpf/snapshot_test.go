@@ -11,7 +11,7 @@ import (
 )
 
 // delta is how much counters, levels and tables have changed, by name: drops.<reason>,
-// verdicts.<verdict>, flows, active, handshakes, evicted, affinities, and of each
+// verdicts.<verdict>, events.<event>, flows, active, handshakes, evicted, affinities, and of each
 // member m<slot>.ports, .conns, .active, .packets_in and so on. What did not change is
 // not in it.
 type delta map[string]int64
@@ -127,12 +127,15 @@ func account(slot int, way string, frame []byte) delta {
 
 func memberName(slot int, what string) string { return fmt.Sprintf("m%d.%s", slot, what) }
 
+// portsOf is a source address toward a member, whose ports are told apart.
+type portsOf struct{ slot, source int }
+
 // snapshot is all that a pool holds.
 type snapshot struct {
 	counts     delta
 	flows      map[maps.FlowKey]maps.Flow
 	handshakes map[maps.FlowKey]maps.HalfOpenEntry
-	states     map[int]bpf.Lb4MemberState
+	states     map[portsOf]bpf.Lb4MemberState
 	conns      []uint32
 	orphans    int // ports that are known to belong to nobody
 }
@@ -143,7 +146,7 @@ func (w *world) snapshot() snapshot {
 		counts:     w.counted(),
 		flows:      make(map[maps.FlowKey]maps.Flow),
 		handshakes: make(map[maps.FlowKey]maps.HalfOpenEntry),
-		states:     make(map[int]bpf.Lb4MemberState),
+		states:     make(map[portsOf]bpf.Lb4MemberState),
 		orphans:    w.orphans,
 	}
 	for f, err := range w.pool.Flows() {
@@ -158,7 +161,9 @@ func (w *world) snapshot() snapshot {
 	s.conns, err = w.pool.Conns()
 	w.must(err)
 	for _, slot := range w.pool.Slots() {
-		s.states[int(slot)] = w.memberState(int(slot))
+		for source := range w.sources {
+			s.states[portsOf{int(slot), source}] = w.portsOf(int(slot), source)
+		}
 	}
 	w.addLevels(&s)
 	return s
@@ -179,9 +184,13 @@ func (w *world) addLevels(s *snapshot) {
 		w.must(err)
 		s.counts["affinities"]++
 	}
-	for slot, state := range s.states {
-		s.counts[memberName(slot, "ports")] = int64(state.PortsUsed)
-		s.counts[memberName(slot, "active")] = int64(int32(state.Active))
+	for at, state := range s.states {
+		slot := at.slot
+		s.counts[memberName(slot, "ports")] += int64(state.PortsUsed)
+		s.counts[memberName(slot, "active")] += int64(int32(state.Active))
+		if at.source > 0 {
+			continue
+		}
 		s.counts[memberName(slot, "conns")] = int64(int32(s.conns[slot]))
 		c, err := w.pool.MemberCounters(uint16(slot))
 		w.must(err)
@@ -194,7 +203,7 @@ func (w *world) addLevels(s *snapshot) {
 	}
 }
 
-// counted is the counters of verdicts and drops.
+// counted is the counters of verdicts, drops and events.
 func (w *world) counted() delta {
 	w.Helper()
 	counts := delta{}
@@ -207,6 +216,11 @@ func (w *world) counted() delta {
 	w.must(err)
 	for verdict, n := range verdicts {
 		counts["verdicts."+verdict] = int64(n)
+	}
+	events, err := w.pool.Events()
+	w.must(err)
+	for event, n := range events {
+		counts["events."+event] = int64(n)
 	}
 	return counts
 }
@@ -223,19 +237,19 @@ func (w *world) checkInvariants() {
 func (s snapshot) broken() string {
 	var out strings.Builder
 	report := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
-	held := make(map[int]map[uint16]bool) // by slot, the ports that entries use
-	open := make(map[int]int)             // by slot, connections that are not over
+	held := make(map[portsOf]map[uint16]bool) // the ports that entries use
+	open := make(map[int]int)                 // by slot, connections that are not over
 	active := make(map[int]int)
 
 	hold := func(key maps.FlowKey, f maps.Flow) {
-		slot, port := int(f.Slot), f.Source.Port()
-		if held[slot] == nil {
-			held[slot] = make(map[uint16]bool)
+		at, port := portsOf{int(f.Slot), int(f.Place)}, f.Source.Port()
+		if held[at] == nil {
+			held[at] = make(map[uint16]bool)
 		}
-		if held[slot][port] {
-			report("port %d of slot %d has two users, one is %v", port, slot, key)
+		if held[at][port] {
+			report("port %d of %+v has two users, one is %v", port, at, key)
 		}
-		held[slot][port] = true
+		held[at][port] = true
 	}
 	clients := 0
 	for key, f := range s.flows {
@@ -297,12 +311,12 @@ func pairs(key maps.FlowKey, f maps.Flow, all map[maps.FlowKey]maps.Flow) bool {
 	mate := maps.FlowKey{Source: f.Destination, Destination: f.Source, Protocol: key.Protocol}
 	other, there := all[mate]
 	return there && other.Destination == key.Source && other.Source == key.Destination &&
-		other.Slot == f.Slot && other.Serial == f.Serial &&
+		other.Slot == f.Slot && other.Place == f.Place && other.Serial == f.Serial &&
 		(other.State^f.State)&maps.MemberSide != 0
 }
 
 func (s snapshot) compareLevels(report func(string, ...any), clients int,
-	held map[int]map[uint16]bool, open, active map[int]int,
+	held map[portsOf]map[uint16]bool, open, active map[int]int,
 ) {
 	equal := func(what string, got, want int) {
 		if got != want {
@@ -312,26 +326,43 @@ func (s snapshot) compareLevels(report func(string, ...any), clients int,
 	equal("flows", int(s.counts["flows"]), clients)
 	equal("handshakes", int(s.counts["handshakes"]), len(s.handshakes)/2)
 	sumActive, orphans := 0, 0
-	for slot, state := range s.states {
-		set, lost := 0, 0
-		for word, ports := range state.Ports {
-			set += bits.OnesCount64(ports)
-			for ports != 0 {
-				bit := bits.TrailingZeros64(ports)
-				ports &= ports - 1
-				if !held[slot][uint16(1024+word*64+bit)] {
-					lost++
-				}
-			}
-		}
-		equal(memberName(slot, "ports"), int(state.PortsUsed), set)
-		equal(memberName(slot, "active"), int(int32(state.Active)), active[slot])
+	for at, state := range s.states {
+		set, lost := countPorts(report, at, &state, held[at])
+		what := fmt.Sprintf("%+v", at)
+		equal("ports used of "+what, int(state.PortsUsed), set)
+		equal("set port bits of "+what, set, len(held[at])+lost)
 		// A port that belongs to nobody still counts as a connection.
-		equal(memberName(slot, "conns"), int(int32(s.conns[slot])), open[slot]+lost)
-		equal(fmt.Sprintf("set port bits of m%d", slot), set, len(held[slot])+lost)
-		sumActive += active[slot]
+		open[at.slot] += lost
 		orphans += lost
+		if at.source > 0 {
+			equal("active of "+what, int(int32(state.Active)), 0)
+			continue
+		}
+		equal(memberName(at.slot, "active"), int(int32(state.Active)), active[at.slot])
+		sumActive += active[at.slot]
+	}
+	for at := range s.states {
+		equal(memberName(at.slot, "conns"), int(int32(s.conns[at.slot])), open[at.slot])
 	}
 	equal("active", int(s.counts["active"]), sumActive)
 	equal("ports of nobody", orphans, s.orphans)
+}
+
+// countPorts counts the ports that are taken and those of them that nobody holds, and
+// looks whether the words without a free one are known.
+func countPorts(report func(string, ...any), at portsOf, state *bpf.Lb4MemberState, held map[uint16]bool) (set, lost int) {
+	for word, ports := range state.Ports {
+		if full := state.Full[word/64]>>(word%64)&1 != 0; full != (^ports == 0) {
+			report("word %d of %+v is %#x, and said to be full: %t", word, at, ports, full)
+		}
+		set += bits.OnesCount64(ports)
+		for ports != 0 {
+			bit := bits.TrailingZeros64(ports)
+			ports &= ports - 1
+			if !held[uint16(1024+word*64+bit)] {
+				lost++
+			}
+		}
+	}
+	return set, lost
 }

@@ -12,12 +12,13 @@ import (
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
 	"qlbaas/tests/packet/afpacket"
+	"qlbaas/tests/rows"
 )
 
 // Time passes by writing it into the entries, not by waiting.
 
 func TestSweep(t *testing.T) {
-	onBothHooks(t, options{}, func(w *world) {
+	onFamilies(t, options{}, func(w *world) {
 		w.run("idle flows", idleFlows)
 		w.run("closed flows", closedFlows)
 		w.run("handshakes", idleHandshakes)
@@ -29,7 +30,7 @@ func TestSweep(t *testing.T) {
 		w.run("half a pair", halfPairs)
 		w.run("marks that a race left behind", leftMarks)
 		w.run("members that are not there", func(w *world) {
-			for _, s := range []maps.Sweep{{Slot: 3, Words: 8}, {Slot: 2047, Words: 8}} {
+			for _, s := range []maps.Sweep{{Slot: 3, Words: 8}, {Slot: maps.MaxSlots - 1, Words: 8}} {
 				if got, err := s.Run(w.sweep); err != nil || got != (maps.Swept{}) {
 					w.Errorf("sweep of slot %d: %+v, %v", s.Slot, got, err)
 				}
@@ -59,6 +60,7 @@ func idleFlows(w *world) {
 // closedFlows go soon; a port without timestamps rests, for the member may still
 // hold it in TIME-WAIT.
 func closedFlows(w *world) {
+	rows.Proves(w, 58, 66)
 	plain := w.open(client(0), 0, firstPort)
 	plain.bothFIN()
 	stamped, _ := w.stamped(1, 7)
@@ -81,22 +83,19 @@ func closedFlows(w *world) {
 // ageHandshake lets time pass for a handshake.
 func (w *world) ageHandshake(c conn, by time.Duration) {
 	w.Helper()
-	w.ageHalf(rawKey(c.client, c.vip()), by)
-	w.ageHalf(rawKey(c.member(), c.nat()), by)
+	w.ageHalf(c.upKey(), by)
+	w.ageHalf(c.downKey(), by)
 }
 
 // ageHalf lets time pass for one direction of a handshake.
-func (w *world) ageHalf(tuple bpf.Lb4FlowKey, by time.Duration) {
+func (w *world) ageHalf(tuple maps.FlowKey, by time.Duration) {
 	w.Helper()
-	shared := w.node.Maps()
-	key := bpf.Lb4HalfOpenKey{Pool: w.number, Tuple: tuple}
-	var h bpf.Lb4HalfOpen
-	w.must(shared.HalfOpen.Lookup(key, &h))
-	h.Flow.Seen -= uint32(by >> 20)
-	w.must(shared.HalfOpen.Put(key, h))
+	shared, at := w.node.Maps(), seenOffset(storedKey(tuple))
+	w.edit(shared.HalfOpen, w.storedHalf(tuple), func(entry []byte) { earlier(entry[at:], by) })
 }
 
 func idleHandshakes(w *world) {
+	rows.Proves(w, 65)
 	silentOne := w.syn(client(1), 0, firstPort)
 	answeredOne := w.syn(client(2), 1, firstPort).synAck()
 	w.ageHandshake(silentOne, 40*time.Second)
@@ -130,6 +129,7 @@ func eitherDirection(w *world) {
 
 // sweepUnderPressure shortens what nobody misses.
 func sweepUnderPressure(w *world) {
+	rows.Proves(w, 65)
 	live := w.open(client(1), 0, firstPort)
 	w.age(live, 7000*time.Second)
 	over := w.open(client(2), 1, firstPort)
@@ -155,11 +155,11 @@ func sweepWhenFull(w *world) {
 	a.sends("FIN", seg(packet.FIN|packet.ACK, a.cseq, a.mseq)) // half-closed is alive
 	a.cseq++
 	w.age(a, time.Hour)
-	in := seg(packet.SYN, clientISN, 0).arrives(client(4), vip)
-	w.expect("SYN", in, answers("flows_full", seg(packet.SYN, clientISN, 0).reset(client(4))))
+	in := seg(packet.SYN, clientISN, 0).arrives(w.client(4), w.vip())
+	w.expect("SYN", in, answers("flows_full", seg(packet.SYN, clientISN, 0).resetBy(w.vip(), w.client(4))))
 	a.gets("FIN", seg(packet.FIN|packet.ACK, a.mseq, a.cseq), closed(0))
 	w.age(a, 5<<20)
-	d := conn{w: w, client: client(4), slot: 0, port: firstPort + 1, cseq: clientISN + 1, mseq: memberISN}
+	d := conn{w: w, client: w.client(4), slot: 0, port: firstPort + 1, cseq: clientISN + 1, mseq: memberISN}
 	_, out := d.up(seg(packet.SYN, clientISN, 0))
 	w.expect("SYN", in, forwards(out, removed(0), opened(0), toMember(0, in)))
 	d = d.synAck().ack()
@@ -229,7 +229,7 @@ func halfPairs(w *world) {
 	shared := w.node.Maps()
 	c := w.syn(client(1), 0, firstPort)
 	w.ageHandshake(c, 2*time.Minute)
-	w.must(shared.HalfOpen.Delete(bpf.Lb4HalfOpenKey{Pool: w.number, Tuple: rawKey(c.client, vip)}))
+	w.must(shared.HalfOpen.Delete(w.storedHalf(c.upKey())))
 	use := bpf.Lb4HalfOpenUse{}
 	w.must(shared.HalfOpenUse.Put(w.number, use))
 	got := w.sweepAll(0, maps.Sweep{})
@@ -243,11 +243,8 @@ func halfPairs(w *world) {
 func leftMarks(w *world) {
 	own := w.pool.Maps()
 	c := w.open(client(1), 0, firstPort)
-	key := rawKey(c.client, vip)
-	var f bpf.Lb4Flow
-	w.must(own.Flows.Lookup(key, &f))
-	f.State |= uint32(maps.Dead)
-	w.must(own.Flows.Put(key, f))
+	key := storedKey(c.upKey())
+	w.edit(own.Flows, key, func(entry []byte) { entry[stateOffset(key)] |= byte(maps.Dead) })
 	w.age(c, 7500*time.Second)
 	if got := w.sweepAll(0, maps.Sweep{}); got.Expired != 0 {
 		w.Error("the expiry took what somebody else is at")
@@ -264,6 +261,7 @@ func leftMarks(w *world) {
 
 // drainingMember: removed or admin-down, but its flows go on, and end in time.
 func drainingMember(w *world) {
+	rows.Proves(w, 107)
 	a, b := w.open(client(1), 0, firstPort), w.open(client(2), 1, firstPort)
 	w.configure(func(g *maps.Generation) {
 		g.Members[0].Present, g.Members[0].Weight = false, 0
@@ -283,6 +281,7 @@ func drainingMember(w *world) {
 // endOfDrain: what is still open gets a RST with its next packet, from either side,
 // and the other side gets one too.
 func endOfDrain(w *world) {
+	rows.Proves(w, 107)
 	wire := w.wire()
 	a, b, c := w.open(client(1), 0, firstPort), w.open(client(2), 1, firstPort), w.open(client(3), 2, firstPort)
 	d, e := w.open(client(4), 0, firstPort+1), w.open(client(5), 1, firstPort+1)
@@ -296,10 +295,10 @@ func endOfDrain(w *world) {
 
 	s := seg(packet.ACK|packet.PSH, a.cseq, a.mseq).with(77)
 	in, _ := a.up(s)
-	w.expect("client's data", in, answers("drained", s.reset(a.client), closed(0)))
+	w.expect("client's data", in, answers("drained", s.resetBy(a.vip(), a.client), closed(0)))
 	peer := segment{ip: resetIP(), tcp: packet.TCP{Flags: packet.RST, Seq: a.cseq}}.leaves(a.nat(), a.member())
 	w.sees(wire, peer)
-	w.expect("client's data again", in, answers("drained", s.reset(a.client)))
+	w.expect("client's data again", in, answers("drained", s.resetBy(a.vip(), a.client)))
 	w.sees(wire, peer)
 	in, _ = a.up(seg(packet.RST, a.cseq, 0))
 	w.expect("client's RST", in, want{action: dropped, delta: delta{"drops.drained": 1}, byTC: true})
@@ -308,7 +307,7 @@ func endOfDrain(w *world) {
 	in, _ = c.down(s)
 	back := segment{ip: resetIP(), tcp: packet.TCP{Flags: packet.RST, Seq: c.cseq}}
 	w.expect("member's ACK", in, answers("drained", back.leaves(c.nat(), c.member()), closed(2)))
-	w.sees(wire, segment{ip: resetIP(), tcp: packet.TCP{Flags: packet.RST, Seq: c.mseq}}.leaves(vip, c.client))
+	w.sees(wire, segment{ip: resetIP(), tcp: packet.TCP{Flags: packet.RST, Seq: c.mseq}}.leaves(c.vip(), c.client))
 
 	// The client's next connection is one like any other.
 	again := conn{w: w, client: a.client, slot: 2, port: firstPort + 1, cseq: clientISN + 1, mseq: memberISN}

@@ -67,8 +67,31 @@ const (
 	Lb4DropReasonDROP_ICMP_SEQ       Lb4DropReason = 31
 	Lb4DropReasonDROP_UDP_LEN        Lb4DropReason = 32
 	Lb4DropReasonDROP_V6EXT          Lb4DropReason = 33
-	Lb4DropReasonDROP_MAX            Lb4DropReason = 34
+	Lb4DropReasonDROP_SYN_COOKIE     Lb4DropReason = 34
+	Lb4DropReasonDROP_IP_OPTS        Lb4DropReason = 35
+	Lb4DropReasonDROP_MAX            Lb4DropReason = 36
 )
+
+type Lb4Event uint32
+
+const (
+	Lb4EventEVENT_ARP_CONFLICT    Lb4Event = 0
+	Lb4EventEVENT_NAT_PRESSURE    Lb4Event = 1
+	Lb4EventEVENT_COOKIE_ACCEPTED Lb4Event = 2
+	Lb4EventEVENT_MAX             Lb4Event = 3
+)
+
+type Lb4Expiry struct {
+	_     structs.HostLayout
+	Timer struct {
+		_ structs.HostLayout
+		_ [16]byte
+	}
+	Called uint32
+	Slot   uint32
+	Snat   uint32
+	Word   uint32
+}
 
 type Lb4Flow struct {
 	_       structs.HostLayout
@@ -76,12 +99,13 @@ type Lb4Flow struct {
 	Daddr   Lb4Addr
 	Sport   uint16
 	Dport   uint16
-	Slot    uint32
+	Slot    uint16
+	Snat    uint16
 	State   uint32
 	Seen    uint32
 	Next    uint32
 	Ack     uint32
-	TsDelta uint32
+	Shift   uint32
 	Started uint32
 	Serial  uint32
 }
@@ -106,13 +130,15 @@ const (
 	Lb4FlowStateFLOW_CLOSED      Lb4FlowState = 32
 	Lb4FlowStateFLOW_DEAD        Lb4FlowState = 64
 	Lb4FlowStateFLOW_RESET       Lb4FlowState = 128
+	Lb4FlowStateFLOW_COOKIE      Lb4FlowState = 256
 )
 
 type Lb4HalfOpen struct {
-	_        structs.HostLayout
-	Flow     Lb4Flow
-	Ring     uint32
-	Reserved uint32
+	_       structs.HostLayout
+	Flow    Lb4Flow
+	Ring    uint32
+	Window  uint16
+	Segment uint16
 }
 
 type Lb4HalfOpenKey struct {
@@ -122,9 +148,11 @@ type Lb4HalfOpenKey struct {
 }
 
 type Lb4HalfOpenNode struct {
-	_       structs.HostLayout
-	Cursor  uint32
-	Evicted uint32
+	_        structs.HostLayout
+	Cursor   uint32
+	Evicted  uint32
+	Lapped   uint32
+	Reserved uint32
 }
 
 type Lb4HalfOpenPlace struct {
@@ -175,6 +203,9 @@ type Lb4MemberState struct {
 	PortsUsed  uint32
 	PortCursor uint32
 	SweepWord  uint32
+	Turn       uint32
+	Reserved   uint32
+	Full       [16]uint64
 	Ports      [1000]uint64
 }
 
@@ -193,10 +224,12 @@ type Lb4PoolState struct {
 	Active       uint32
 	Flows        uint32
 	SweepSlot    uint32
+	SweepSnat    uint32
 	Looked       uint32
 	Fruitless    uint32
 	AnswerSecond uint32
 	Answers      uint32
+	Cookies      uint32
 }
 
 type Lb4Retired struct {
@@ -212,15 +245,15 @@ type Lb4ScheduleBlock struct {
 }
 
 type Lb4Sweep struct {
-	_        structs.HostLayout
-	Slot     uint32
-	Word     uint32
-	Words    uint32
-	Flags    uint32
-	Looked   uint32
-	Expired  uint32
-	Healed   uint32
-	Reserved uint32
+	_       structs.HostLayout
+	Slot    uint32
+	Word    uint32
+	Words   uint32
+	Flags   uint32
+	Looked  uint32
+	Expired uint32
+	Healed  uint32
+	Snat    uint32
 }
 
 type Lb4SweepFlags uint32
@@ -229,6 +262,7 @@ const (
 	Lb4SweepFlagsSWEEP_PRESSURE Lb4SweepFlags = 1
 	Lb4SweepFlagsSWEEP_RESET    Lb4SweepFlags = 2
 	Lb4SweepFlagsSWEEP_FULL     Lb4SweepFlags = 4
+	Lb4SweepFlagsSWEEP_END      Lb4SweepFlags = 8
 )
 
 type Lb4Verdict uint32
@@ -260,8 +294,11 @@ type Lb4Vip struct {
 	ClosingSec          uint32
 	RestSec             uint32
 	AffinitySec         uint32
-	Snat                Lb4Addr
 	Generation          uint32
+	Snats               uint32
+	SnatOpen            uint32
+	Snat                [16]Lb4Addr
+	Broadcast           Lb4Addr
 	Id                  [16]uint8
 }
 
@@ -285,6 +322,8 @@ const (
 	Lb4MapConns                = "conns"
 	Lb4MapCounters             = "counters"
 	Lb4MapDrops                = "drops"
+	Lb4MapEvents               = "events"
+	Lb4MapExpiry               = "expiry"
 	Lb4MapFlows                = "flows"
 	Lb4MapHalfOpen             = "half_open"
 	Lb4MapHalfOpenNode         = "half_open_node"
@@ -299,10 +338,13 @@ const (
 	Lb4MapVerdicts             = "verdicts"
 	Lb4MapVips                 = "vips"
 	Lb4MapWeights              = "weights"
+	Lb4ProgStartExpiry         = "start_expiry"
 	Lb4ProgSweepPorts          = "sweep_ports"
 	Lb4ProgTcLb                = "tc_lb"
+	Lb4VarCalmHandshakes       = "calm_handshakes"
 	Lb4VarExportAffinity       = "export_affinity"
 	Lb4VarExportDropReason     = "export_drop_reason"
+	Lb4VarExportEvent          = "export_event"
 	Lb4VarExportFlowState      = "export_flow_state"
 	Lb4VarExportMember         = "export_member"
 	Lb4VarExportMemberCounters = "export_member_counters"
@@ -317,6 +359,7 @@ const (
 	Lb4VarExportVipFlags       = "export_vip_flags"
 	Lb4VarExportWeightBlock    = "export_weight_block"
 	Lb4VarPoolNumber           = "pool_number"
+	Lb4VarSilentSec            = "silent_sec"
 )
 
 // LoadLb4 returns the embedded CollectionSpec for Lb4.
@@ -361,8 +404,9 @@ type Lb4Specs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb4ProgramSpecs struct {
-	SweepPorts *ebpf.ProgramSpec `ebpf:"sweep_ports"`
-	TcLb       *ebpf.ProgramSpec `ebpf:"tc_lb"`
+	StartExpiry *ebpf.ProgramSpec `ebpf:"start_expiry"`
+	SweepPorts  *ebpf.ProgramSpec `ebpf:"sweep_ports"`
+	TcLb        *ebpf.ProgramSpec `ebpf:"tc_lb"`
 }
 
 // Lb4MapSpecs contains maps before they are loaded into the kernel.
@@ -373,6 +417,8 @@ type Lb4MapSpecs struct {
 	Conns        *ebpf.MapSpec `ebpf:"conns"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Drops        *ebpf.MapSpec `ebpf:"drops"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Expiry       *ebpf.MapSpec `ebpf:"expiry"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	HalfOpen     *ebpf.MapSpec `ebpf:"half_open"`
 	HalfOpenNode *ebpf.MapSpec `ebpf:"half_open_node"`
@@ -393,8 +439,10 @@ type Lb4MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb4VariableSpecs struct {
+	CalmHandshakes       *ebpf.VariableSpec `ebpf:"calm_handshakes"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
+	ExportEvent          *ebpf.VariableSpec `ebpf:"export_event"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
@@ -409,6 +457,7 @@ type Lb4VariableSpecs struct {
 	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
 	PoolNumber           *ebpf.VariableSpec `ebpf:"pool_number"`
+	SilentSec            *ebpf.VariableSpec `ebpf:"silent_sec"`
 }
 
 // Lb4Objects contains all objects after they have been loaded into the kernel.
@@ -435,6 +484,8 @@ type Lb4Maps struct {
 	Conns        *ebpf.Map `ebpf:"conns"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Drops        *ebpf.Map `ebpf:"drops"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Expiry       *ebpf.Map `ebpf:"expiry"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	HalfOpen     *ebpf.Map `ebpf:"half_open"`
 	HalfOpenNode *ebpf.Map `ebpf:"half_open_node"`
@@ -457,6 +508,8 @@ func (m *Lb4Maps) Close() error {
 		m.Conns,
 		m.Counters,
 		m.Drops,
+		m.Events,
+		m.Expiry,
 		m.Flows,
 		m.HalfOpen,
 		m.HalfOpenNode,
@@ -478,8 +531,10 @@ func (m *Lb4Maps) Close() error {
 //
 // It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb4Variables struct {
+	CalmHandshakes       *ebpf.Variable `ebpf:"calm_handshakes"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
+	ExportEvent          *ebpf.Variable `ebpf:"export_event"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`
@@ -494,18 +549,21 @@ type Lb4Variables struct {
 	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`
 	PoolNumber           *ebpf.Variable `ebpf:"pool_number"`
+	SilentSec            *ebpf.Variable `ebpf:"silent_sec"`
 }
 
 // Lb4Programs contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb4Programs struct {
-	SweepPorts *ebpf.Program `ebpf:"sweep_ports"`
-	TcLb       *ebpf.Program `ebpf:"tc_lb"`
+	StartExpiry *ebpf.Program `ebpf:"start_expiry"`
+	SweepPorts  *ebpf.Program `ebpf:"sweep_ports"`
+	TcLb        *ebpf.Program `ebpf:"tc_lb"`
 }
 
 func (p *Lb4Programs) Close() error {
 	return _Lb4Close(
+		p.StartExpiry,
 		p.SweepPorts,
 		p.TcLb,
 	)

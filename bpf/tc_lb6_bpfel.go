@@ -67,8 +67,31 @@ const (
 	Lb6DropReasonDROP_ICMP_SEQ       Lb6DropReason = 31
 	Lb6DropReasonDROP_UDP_LEN        Lb6DropReason = 32
 	Lb6DropReasonDROP_V6EXT          Lb6DropReason = 33
-	Lb6DropReasonDROP_MAX            Lb6DropReason = 34
+	Lb6DropReasonDROP_SYN_COOKIE     Lb6DropReason = 34
+	Lb6DropReasonDROP_IP_OPTS        Lb6DropReason = 35
+	Lb6DropReasonDROP_MAX            Lb6DropReason = 36
 )
+
+type Lb6Event uint32
+
+const (
+	Lb6EventEVENT_ARP_CONFLICT    Lb6Event = 0
+	Lb6EventEVENT_NAT_PRESSURE    Lb6Event = 1
+	Lb6EventEVENT_COOKIE_ACCEPTED Lb6Event = 2
+	Lb6EventEVENT_MAX             Lb6Event = 3
+)
+
+type Lb6Expiry struct {
+	_     structs.HostLayout
+	Timer struct {
+		_ structs.HostLayout
+		_ [16]byte
+	}
+	Called uint32
+	Slot   uint32
+	Snat   uint32
+	Word   uint32
+}
 
 type Lb6Flow struct {
 	_       structs.HostLayout
@@ -76,12 +99,13 @@ type Lb6Flow struct {
 	Daddr   Lb6Addr
 	Sport   uint16
 	Dport   uint16
-	Slot    uint32
+	Slot    uint16
+	Snat    uint16
 	State   uint32
 	Seen    uint32
 	Next    uint32
 	Ack     uint32
-	TsDelta uint32
+	Shift   uint32
 	Started uint32
 	Serial  uint32
 }
@@ -106,13 +130,15 @@ const (
 	Lb6FlowStateFLOW_CLOSED      Lb6FlowState = 32
 	Lb6FlowStateFLOW_DEAD        Lb6FlowState = 64
 	Lb6FlowStateFLOW_RESET       Lb6FlowState = 128
+	Lb6FlowStateFLOW_COOKIE      Lb6FlowState = 256
 )
 
 type Lb6HalfOpen struct {
-	_        structs.HostLayout
-	Flow     Lb6Flow
-	Ring     uint32
-	Reserved uint32
+	_       structs.HostLayout
+	Flow    Lb6Flow
+	Ring    uint32
+	Window  uint16
+	Segment uint16
 }
 
 type Lb6HalfOpenKey struct {
@@ -122,9 +148,11 @@ type Lb6HalfOpenKey struct {
 }
 
 type Lb6HalfOpenNode struct {
-	_       structs.HostLayout
-	Cursor  uint32
-	Evicted uint32
+	_        structs.HostLayout
+	Cursor   uint32
+	Evicted  uint32
+	Lapped   uint32
+	Reserved uint32
 }
 
 type Lb6HalfOpenPlace struct {
@@ -175,6 +203,9 @@ type Lb6MemberState struct {
 	PortsUsed  uint32
 	PortCursor uint32
 	SweepWord  uint32
+	Turn       uint32
+	Reserved   uint32
+	Full       [16]uint64
 	Ports      [1000]uint64
 }
 
@@ -193,10 +224,12 @@ type Lb6PoolState struct {
 	Active       uint32
 	Flows        uint32
 	SweepSlot    uint32
+	SweepSnat    uint32
 	Looked       uint32
 	Fruitless    uint32
 	AnswerSecond uint32
 	Answers      uint32
+	Cookies      uint32
 }
 
 type Lb6Retired struct {
@@ -212,15 +245,15 @@ type Lb6ScheduleBlock struct {
 }
 
 type Lb6Sweep struct {
-	_        structs.HostLayout
-	Slot     uint32
-	Word     uint32
-	Words    uint32
-	Flags    uint32
-	Looked   uint32
-	Expired  uint32
-	Healed   uint32
-	Reserved uint32
+	_       structs.HostLayout
+	Slot    uint32
+	Word    uint32
+	Words   uint32
+	Flags   uint32
+	Looked  uint32
+	Expired uint32
+	Healed  uint32
+	Snat    uint32
 }
 
 type Lb6SweepFlags uint32
@@ -229,6 +262,7 @@ const (
 	Lb6SweepFlagsSWEEP_PRESSURE Lb6SweepFlags = 1
 	Lb6SweepFlagsSWEEP_RESET    Lb6SweepFlags = 2
 	Lb6SweepFlagsSWEEP_FULL     Lb6SweepFlags = 4
+	Lb6SweepFlagsSWEEP_END      Lb6SweepFlags = 8
 )
 
 type Lb6Verdict uint32
@@ -260,8 +294,11 @@ type Lb6Vip struct {
 	ClosingSec          uint32
 	RestSec             uint32
 	AffinitySec         uint32
-	Snat                Lb6Addr
 	Generation          uint32
+	Snats               uint32
+	SnatOpen            uint32
+	Snat                [16]Lb6Addr
+	Broadcast           Lb6Addr
 	Id                  [16]uint8
 }
 
@@ -285,6 +322,8 @@ const (
 	Lb6MapConns                = "conns"
 	Lb6MapCounters             = "counters"
 	Lb6MapDrops                = "drops"
+	Lb6MapEvents               = "events"
+	Lb6MapExpiry               = "expiry"
 	Lb6MapFlows                = "flows"
 	Lb6MapHalfOpen             = "half_open"
 	Lb6MapHalfOpenNode         = "half_open_node"
@@ -299,10 +338,13 @@ const (
 	Lb6MapVerdicts             = "verdicts"
 	Lb6MapVips                 = "vips"
 	Lb6MapWeights              = "weights"
+	Lb6ProgStartExpiry         = "start_expiry"
 	Lb6ProgSweepPorts          = "sweep_ports"
 	Lb6ProgTcLb                = "tc_lb"
+	Lb6VarCalmHandshakes       = "calm_handshakes"
 	Lb6VarExportAffinity       = "export_affinity"
 	Lb6VarExportDropReason     = "export_drop_reason"
+	Lb6VarExportEvent          = "export_event"
 	Lb6VarExportFlowState      = "export_flow_state"
 	Lb6VarExportMember         = "export_member"
 	Lb6VarExportMemberCounters = "export_member_counters"
@@ -317,6 +359,7 @@ const (
 	Lb6VarExportVipFlags       = "export_vip_flags"
 	Lb6VarExportWeightBlock    = "export_weight_block"
 	Lb6VarPoolNumber           = "pool_number"
+	Lb6VarSilentSec            = "silent_sec"
 )
 
 // LoadLb6 returns the embedded CollectionSpec for Lb6.
@@ -361,8 +404,9 @@ type Lb6Specs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb6ProgramSpecs struct {
-	SweepPorts *ebpf.ProgramSpec `ebpf:"sweep_ports"`
-	TcLb       *ebpf.ProgramSpec `ebpf:"tc_lb"`
+	StartExpiry *ebpf.ProgramSpec `ebpf:"start_expiry"`
+	SweepPorts  *ebpf.ProgramSpec `ebpf:"sweep_ports"`
+	TcLb        *ebpf.ProgramSpec `ebpf:"tc_lb"`
 }
 
 // Lb6MapSpecs contains maps before they are loaded into the kernel.
@@ -373,6 +417,8 @@ type Lb6MapSpecs struct {
 	Conns        *ebpf.MapSpec `ebpf:"conns"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Drops        *ebpf.MapSpec `ebpf:"drops"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Expiry       *ebpf.MapSpec `ebpf:"expiry"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	HalfOpen     *ebpf.MapSpec `ebpf:"half_open"`
 	HalfOpenNode *ebpf.MapSpec `ebpf:"half_open_node"`
@@ -393,8 +439,10 @@ type Lb6MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb6VariableSpecs struct {
+	CalmHandshakes       *ebpf.VariableSpec `ebpf:"calm_handshakes"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
+	ExportEvent          *ebpf.VariableSpec `ebpf:"export_event"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
@@ -409,6 +457,7 @@ type Lb6VariableSpecs struct {
 	ExportVipFlags       *ebpf.VariableSpec `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.VariableSpec `ebpf:"export_weight_block"`
 	PoolNumber           *ebpf.VariableSpec `ebpf:"pool_number"`
+	SilentSec            *ebpf.VariableSpec `ebpf:"silent_sec"`
 }
 
 // Lb6Objects contains all objects after they have been loaded into the kernel.
@@ -435,6 +484,8 @@ type Lb6Maps struct {
 	Conns        *ebpf.Map `ebpf:"conns"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Drops        *ebpf.Map `ebpf:"drops"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Expiry       *ebpf.Map `ebpf:"expiry"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	HalfOpen     *ebpf.Map `ebpf:"half_open"`
 	HalfOpenNode *ebpf.Map `ebpf:"half_open_node"`
@@ -457,6 +508,8 @@ func (m *Lb6Maps) Close() error {
 		m.Conns,
 		m.Counters,
 		m.Drops,
+		m.Events,
+		m.Expiry,
 		m.Flows,
 		m.HalfOpen,
 		m.HalfOpenNode,
@@ -478,8 +531,10 @@ func (m *Lb6Maps) Close() error {
 //
 // It can be passed to LoadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb6Variables struct {
+	CalmHandshakes       *ebpf.Variable `ebpf:"calm_handshakes"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
+	ExportEvent          *ebpf.Variable `ebpf:"export_event"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`
@@ -494,18 +549,21 @@ type Lb6Variables struct {
 	ExportVipFlags       *ebpf.Variable `ebpf:"export_vip_flags"`
 	ExportWeightBlock    *ebpf.Variable `ebpf:"export_weight_block"`
 	PoolNumber           *ebpf.Variable `ebpf:"pool_number"`
+	SilentSec            *ebpf.Variable `ebpf:"silent_sec"`
 }
 
 // Lb6Programs contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb6Programs struct {
-	SweepPorts *ebpf.Program `ebpf:"sweep_ports"`
-	TcLb       *ebpf.Program `ebpf:"tc_lb"`
+	StartExpiry *ebpf.Program `ebpf:"start_expiry"`
+	SweepPorts  *ebpf.Program `ebpf:"sweep_ports"`
+	TcLb        *ebpf.Program `ebpf:"tc_lb"`
 }
 
 func (p *Lb6Programs) Close() error {
 	return _Lb6Close(
+		p.StartExpiry,
 		p.SweepPorts,
 		p.TcLb,
 	)

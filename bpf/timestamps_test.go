@@ -10,12 +10,14 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 // All clients reach a member from one address, so it compares their clocks; each
 // connection's is shifted onto the balancer's own, and the echo back.
 
 func TestTimestamps(t *testing.T) {
+	rows.Proves(t, 48)
 	onBothHooks(t, options{}, func(w *world) {
 		w.run("at every offset", func(w *world) {
 			for n := range 31 {
@@ -55,7 +57,7 @@ func (w *world) stamped(n int, tsval uint32, before ...packet.TCPOption) (c conn
 		return append(append([]packet.TCPOption(nil), before...), packet.Timestamps(value, echo))
 	}
 	s := seg(packet.SYN, clientISN, 0).options(options(tsval, 0)...)
-	c = conn{w: w, client: client(n), slot: n % 3, port: 1024 + uint16(n/3), cseq: s.end(), mseq: memberISN}
+	c = conn{w: w, client: w.host(client(n)), slot: n % 3, port: 1024 + uint16(n/3), cseq: s.end(), mseq: memberISN}
 	in, _ := c.up(s)
 
 	state, early := w.snapshot(), w.milliseconds()
@@ -63,7 +65,7 @@ func (w *world) stamped(n int, tsval uint32, before ...packet.TCPOption) (c conn
 	late := w.milliseconds()
 	for _, h := range w.snapshot().handshakes {
 		if h.Key.Source == c.client {
-			shift = h.TSDelta
+			shift = h.Shift
 		}
 	}
 	_, out := c.up(s.options(options(tsval+shift, 0)...))
@@ -180,7 +182,7 @@ func malformedOptions(w *world) {
 		// In a SYN they are as good as none.
 		c := w.synWith(client(n), (n-2)%3, 1024+uint16((n-2)/3), seg(packet.SYN, clientISN, 0).options(options))
 		c = c.synAck().ack()
-		if state := w.entry(c.client, vip).State; state != 0 {
+		if state := w.entry(c.client, c.vip()).State; state != 0 {
 			w.Errorf("%s: flow is %s", name, state)
 		}
 		n++

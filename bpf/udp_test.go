@@ -10,9 +10,11 @@ import (
 
 	"qlbaas/maps"
 	"qlbaas/tests/packet"
+	"qlbaas/tests/rows"
 )
 
 func TestUDP(t *testing.T) {
+	rows.Proves(t, 2, 30, 32, 40, 42)
 	for _, o := range []options{{flowLimit: 64}, {flowLimit: 64, ipv6: true}} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[o.ipv6], func(t *testing.T) {
 			onBothHooks(t, o, func(w *world) {
@@ -20,7 +22,7 @@ func TestUDP(t *testing.T) {
 					"a datagram makes a flow": datagramsMakeFlows, "lengths": datagramLengths,
 					"sums": datagramSums, "idle": idleDatagrams, "member goes down": datagramsOfDownMember,
 					"at the limits": datagramLimits, "nobody is there": datagramsRefused,
-					"stray": strayDatagrams, "without hops": datagramsWithoutHops,
+					"stray": strayDatagrams, "in fragments": datagramFragments, "without hops": datagramsWithoutHops,
 				} {
 					w.run(name, func(w *world) {
 						w.listenUDP()
@@ -30,7 +32,7 @@ func TestUDP(t *testing.T) {
 			})
 		})
 	}
-	onBothHooks(t, options{}, func(w *world) {
+	onFamilies(t, options{}, func(w *world) {
 		w.run("first datagrams on both CPUs", func(w *world) {
 			w.listenUDP()
 			firstDatagramsOnBoth(w)
@@ -76,6 +78,7 @@ func datagramsMakeFlows(w *world) {
 
 // datagramLengths: no payload is a payload; a length that contradicts is none.
 func datagramLengths(w *world) {
+	rows.Proves(w, 76, 77)
 	c := w.datagramFlow(client(1), 0, firstPort)
 	for _, n := range []int{0, 1, 2, 3, 1000, 1400} {
 		c.sends(fmt.Sprintf("%d bytes", n), datagram(n))
@@ -109,6 +112,7 @@ func (c conn) up0(s segment) (in, out []byte) { return s.arrives(c.client, c.vip
 // datagramSums: none stays none; one that comes out as 0 is sent as all ones; a wrong
 // one stays wrong.
 func datagramSums(w *world) {
+	rows.Proves(w, 74, 75)
 	c := w.datagramFlow(client(1), 0, firstPort)
 	if !w.ipv6 {
 		s := datagram(100)
@@ -152,6 +156,7 @@ func datagramSums(w *world) {
 
 // idleDatagrams: a flow lives as long as either side speaks within the idle timeout.
 func idleDatagrams(w *world) {
+	rows.Proves(w, 80)
 	c := w.datagramFlow(client(1), 0, firstPort)
 	w.age(c, 119*time.Second)
 	w.nothingExpires()
@@ -169,6 +174,7 @@ func idleDatagrams(w *world) {
 // datagramsOfDownMember: there is no connection that could break, so the next datagram
 // goes to another member.
 func datagramsOfDownMember(w *world) {
+	rows.Proves(w, 79)
 	c := w.datagramFlow(client(1), 0, firstPort)
 	w.setUp(0, false)
 	c.gets("answer of one that is down", datagram(10))
@@ -261,6 +267,43 @@ func strayDatagrams(w *world) {
 	w.expect("from the VIP itself", self, drops("spoof_self"))
 }
 
+// datagramFragments: a port is only in the first fragment, and the first one alone is
+// of no use; so none of them goes on, from either side, in whatever order.
+func datagramFragments(w *world) {
+	c := w.datagramFlow(client(1), 0, firstPort)
+	const size = 1480
+	whole := append(make([]byte, 8), packet.Repeat(4000)...)
+	for name, way := range map[string]func(segment) ([]byte, []byte){"client's": c.up, "member's": c.down} {
+		like, _ := way(datagram(0))
+		for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 1, 0}} {
+			for _, i := range order {
+				part := whole[i*size : min((i+1)*size, len(whole))]
+				in := w.fragment(like, i*size, i < 2, part)
+				w.expect(fmt.Sprintf("%s fragment %d of %v", name, i, order), in, drops("frag"))
+			}
+		}
+	}
+	c.sends("whole", datagram(10))
+	c.gets("whole", datagram(10))
+}
+
+// fragment is a piece of a datagram between the hosts of another one.
+func (w *world) fragment(like []byte, offset int, more bool, part []byte) []byte {
+	to, from := addressesOf(like)
+	e := packet.Ethernet{Dst: ownMAC, Src: macOf(from)}
+	if w.ipv6 {
+		ip := packet.IPv6{
+			Src: from, Dst: to, HopLimit: 64, NextHeader: new(uint8(packet.ProtoUDP)),
+			Extensions: []packet.Extension{packet.Fragment(uint16(offset), more, 7)},
+		}
+		return packet.Frame(e, ip, packet.Payload(part))
+	}
+	ip := packet.IPv4{
+		Src: from, Dst: to, TTL: 64, ID: 7, MF: more, FragmentOffset: offset, Protocol: new(uint8(packet.ProtoUDP)),
+	}
+	return packet.Frame(e, ip, packet.Payload(part))
+}
+
 func datagramsWithoutHops(w *world) {
 	var e packet.Layer = packet.TimeExceeded()
 	if w.ipv6 {
@@ -279,11 +322,18 @@ func datagramsWithoutHops(w *world) {
 
 // firstDatagramsOnBoth: one flow for a client, whoever is first.
 func firstDatagramsOnBoth(w *world) {
+	rows.Proves(w, 78)
 	const clients = 1000
-	w.together(clients, func(_, n int) error {
-		_, err := w.forwards(datagram(10).arrives(client(n), vip))
+	var outs [2][clients][]byte
+	w.together(clients, func(cpu, n int) (err error) {
+		outs[cpu][n], err = w.forwards(datagram(10).arrives(w.client(n), w.vip()))
 		return err
 	})
+	for n := range clients {
+		if !bytes.Equal(outs[0][n], outs[1][n]) {
+			w.Errorf("client %d: %s", n, packet.Diff(outs[0][n], outs[1][n]))
+		}
+	}
 	s := w.snapshot()
 	if s.counts["flows"] != clients || s.counts["active"] != clients {
 		w.Errorf("%d flows, %d active", s.counts["flows"], s.counts["active"])

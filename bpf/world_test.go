@@ -3,6 +3,7 @@ package bpf_test
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,6 +34,8 @@ type world struct {
 	number         uint32
 	gen            maps.Generation // as written last
 	orphans        int             // ports that the test has made nobody's
+	calm           uint32
+	sources        int
 	ipv6           bool
 }
 
@@ -44,6 +47,8 @@ type options struct {
 	number    uint32     // the pool's number on the node
 	ipv6      bool       // all addresses are what six makes of them
 	wholeRing bool       // room for as many handshakes as the ring has; else a quarter
+	sources   int        // source addresses toward members; 0 = 1, the VIP's own
+	calm      uint32     // handshakes in flight without cookies; 0 = as many as there may be
 }
 
 // onBothHooks runs the test once on each hook, in a world of its own.
@@ -51,6 +56,13 @@ func onBothHooks(t *testing.T, o options, test func(w *world)) {
 	for _, h := range []hook{tcHook, xdpHook} {
 		t.Run(string(h), func(t *testing.T) { test(newWorld(t, h, o)) })
 	}
+}
+
+// onFamilies is onBothHooks, and IPv6 beside it: on XDP, which has tc behind it.
+func onFamilies(t *testing.T, o options, test func(w *world)) {
+	onBothHooks(t, o, test)
+	o.ipv6 = true
+	t.Run("IPv6", func(t *testing.T) { test(newWorld(t, xdpHook, o)) })
 }
 
 // run is a subtest on a pool without any flows or counts, and with its first
@@ -84,15 +96,20 @@ func newWorld(t testing.TB, h hook, o options) *world {
 	if o.slots == 0 {
 		o.slots = 3
 	}
-	w := &world{TB: t, hook: h, number: o.number, node: o.node, ipv6: o.ipv6}
+	o.sources = max(o.sources, 1)
+	if o.calm == 0 {
+		o.calm = math.MaxUint32
+	}
+	w := &world{TB: t, hook: h, number: o.number, node: o.node, ipv6: o.ipv6, calm: o.calm, sources: o.sources}
 	load := bpf.LoadLb4
 	if o.ipv6 {
 		load = bpf.LoadLb6
 	}
 	spec, err := load()
 	w.must(err)
-	w.must(spec.Variables[bpf.Lb4VarPoolNumber].Set(o.number))
+	w.setVariables(spec)
 	spec.Maps["flows"].MaxEntries = maps.FlowEntries(o.flowLimit)
+	spec.Maps["member_states"].MaxEntries = maps.StateEntries(uint32(o.sources))
 	if w.node == nil {
 		if !o.wholeRing { // which is a quarter of the time to read it
 			spec.Maps["half_open"].MaxEntries /= 4
@@ -146,7 +163,7 @@ func (w *world) loadXDP() {
 	}
 	spec, err := load()
 	w.must(err)
-	w.must(spec.Variables["pool_number"].Set(w.number))
+	w.setVariables(spec)
 	w.must(spec.Variables["device_mac"].Set([6]byte(ownMAC)))
 	poolMaps, nodeMaps := w.pool.Maps(), w.node.Maps()
 	shared := poolMaps.Names()
@@ -168,6 +185,11 @@ func (w *world) loadXDP() {
 	w.Cleanup(func() { w.xdp.Close() })
 }
 
+func (w *world) setVariables(spec *ebpf.CollectionSpec) {
+	w.must(spec.Variables[bpf.Lb4VarPoolNumber].Set(w.number))
+	w.must(spec.Variables[bpf.Lb4VarCalmHandshakes].Set(w.calm))
+}
+
 func (w *world) must(err error) {
 	w.Helper()
 	if err != nil {
@@ -182,7 +204,14 @@ func (w *world) addSlots(n int) {
 	}
 	_, err := w.pool.AddSlots(slots...)
 	w.must(err)
+	for source := 1; source < w.sources; source++ {
+		_, err := w.pool.AddPorts(uint16(source), slots...)
+		w.must(err)
+	}
 	for i, slot := range slots {
+		for source := range w.sources { // ports from the first one on
+			w.must(w.pool.StartPorts(slot, uint16(source), 0))
+		}
 		w.must(w.pool.SetHealth(slot, maps.Health{Up: true, Serial: uint32(i + 1)}))
 	}
 }
@@ -195,7 +224,8 @@ func firstGeneration(members int, flowLimit uint32) maps.Generation {
 			ID:               "11111111-1111-1111-1111-111111111111",
 			Address:          vip,
 			Protocol:         maps.TCP,
-			SNAT:             vip.Addr(),
+			Broadcast:        netip.MustParseAddr("172.16.100.255"),
+			SNAT:             maps.SourcesOf(vip.Addr()),
 			ConnectionLimit:  maps.NoLimit,
 			FlowLimit:        flowLimit,
 			HashSeed:         0x5eed,
@@ -217,11 +247,26 @@ func firstGeneration(members int, flowLimit uint32) maps.Generation {
 // first is firstGeneration in the world's family.
 func (w *world) first(members int, flowLimit uint32) maps.Generation {
 	g := firstGeneration(members, flowLimit)
-	g.VIP.Address, g.VIP.SNAT = w.host(g.VIP.Address), w.host(g.VIP.Address).Addr()
+	g.VIP.Address = w.host(g.VIP.Address)
+	if w.ipv6 {
+		g.VIP.Broadcast = netip.Addr{}
+	}
+	for source := range w.sources {
+		g.VIP.SNAT[source].Address = w.source(source)
+	}
 	for i := range g.Members {
 		g.Members[i].Address = w.host(g.Members[i].Address)
 	}
 	return g
+}
+
+// source is the n-th source address toward members; the VIP's own is the first.
+func (w *world) source(n int) netip.Addr {
+	b := vip.Addr().As4()
+	if n > 0 {
+		b[3] = 20 + byte(n)
+	}
+	return w.host(netip.AddrPortFrom(netip.AddrFrom4(b), 0)).Addr()
 }
 
 // host is a host's address in the world's family.
@@ -231,6 +276,14 @@ func (w *world) host(a netip.AddrPort) netip.AddrPort {
 	}
 	return a
 }
+
+// vip, client and memberAt are the listener, the n-th client and a member's address in
+// the world's family.
+func (w *world) vip() netip.AddrPort { return w.gen.VIP.Address }
+
+func (w *world) client(n int) netip.AddrPort { return w.host(client(n)) }
+
+func (w *world) memberAt(slot int) netip.AddrPort { return w.host(memberAddress(slot)) }
 
 func member(slot int) maps.Member {
 	return maps.Member{
@@ -251,7 +304,12 @@ func (w *world) configure(change func(g *maps.Generation)) {
 	g.Schedule = slices.Clone(g.Schedule)
 	g.Weights = slices.Clone(g.Weights)
 	change(&g)
+	g.VIP.SNAT[0].Address = g.VIP.Address.Addr()
 	g.Number++
+	g.VIP.Address = w.host(g.VIP.Address)
+	for i := range g.Members {
+		g.Members[i].Address = w.host(g.Members[i].Address)
+	}
 	if g.VIP.Affinity {
 		_, _, err := w.pool.EnableAffinity(10240)
 		w.must(err)
@@ -303,7 +361,7 @@ func (w *world) reset() {
 			w.must(in.Map.Put(uint32(0), make([]bpf.Lb4MemberCounters, ebpf.MustPossibleCPU())))
 		}
 	}
-	for _, m := range []*ebpf.Map{own.Drops, own.Verdicts} {
+	for _, m := range []*ebpf.Map{own.Drops, own.Verdicts, own.Events} {
 		for i := range m.MaxEntries() {
 			w.must(m.Put(i, make([]uint64, ebpf.MustPossibleCPU())))
 		}
@@ -326,33 +384,65 @@ func storedKey(k maps.FlowKey) []byte {
 // seenOffset is where an entry of that size keeps the tick of its last packet.
 func seenOffset(key []byte) int { return len(key) + 4 }
 
-func (w *world) memberState(slot int) (state bpf.Lb4MemberState) {
+func (w *world) memberState(slot int) bpf.Lb4MemberState {
 	w.Helper()
-	w.must(w.inner("member_states_%d", slot).Lookup(uint32(0), &state))
-	return state
+	return w.portsOf(slot, 0)
 }
 
 func (w *world) setMemberState(slot int, state bpf.Lb4MemberState) {
 	w.Helper()
-	w.must(w.inner("member_states_%d", slot).Put(uint32(0), state))
+	w.setPortsOf(slot, 0, state)
 }
 
-// word and port are addresses and ports as the kernel keeps them.
-func word(a netip.Addr) bpf.Lb4Addr {
-	b := a.As4()
-	return bpf.Lb4Addr{Word: [1]uint32{binary.NativeEndian.Uint32(b[:])}}
+// portsOf is the state of the ports of one source address.
+func (w *world) portsOf(slot, source int) (state bpf.Lb4MemberState) {
+	w.Helper()
+	w.must(w.inner("member_states_%d", source*maps.MaxSlots+slot).Lookup(uint32(0), &state))
+	return state
 }
 
-func port(p uint16) uint16 {
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], p)
-	return binary.NativeEndian.Uint16(b[:])
-}
-
-func rawKey(from, to netip.AddrPort) bpf.Lb4FlowKey {
-	return bpf.Lb4FlowKey{
-		Saddr: word(from.Addr()), Daddr: word(to.Addr()),
-		Sport: port(from.Port()), Dport: port(to.Port()),
-		Proto: uint32(maps.TCP),
+// setPortsOf writes it, with the bits of full words as they have to be.
+func (w *world) setPortsOf(slot, source int, state bpf.Lb4MemberState) {
+	w.Helper()
+	for word, ports := range state.Ports {
+		state.Full[word/64] &^= 1 << (word % 64)
+		if ^ports == 0 {
+			state.Full[word/64] |= 1 << (word % 64)
+		}
 	}
+	w.must(w.inner("member_states_%d", source*maps.MaxSlots+slot).Put(uint32(0), state))
+}
+
+// storedHalf is the same for the table that all pools of the node share.
+func (w *world) storedHalf(k maps.FlowKey) []byte {
+	return append(binary.NativeEndian.AppendUint32(nil, w.number), storedKey(k)...)
+}
+
+// stateOffset is where an entry of that size keeps its state.
+func stateOffset(key []byte) int { return len(key) }
+
+// upKey and downKey are the tuples of a connection's two directions.
+func (c conn) upKey() maps.FlowKey {
+	return maps.FlowKey{Source: c.client, Destination: c.vip(), Protocol: c.w.gen.VIP.Protocol}
+}
+
+func (c conn) downKey() maps.FlowKey {
+	return maps.FlowKey{Source: c.member(), Destination: c.nat(), Protocol: c.w.gen.VIP.Protocol}
+}
+
+// edit changes the bytes of an entry, which must be there.
+func (w *world) edit(table *ebpf.Map, key []byte, change func(entry []byte)) {
+	w.Helper()
+	entry, err := table.LookupBytes(key)
+	w.must(err)
+	if entry == nil {
+		w.Fatalf("%s has no entry %x", table, key)
+	}
+	change(entry)
+	w.must(table.Put(key, entry))
+}
+
+// earlier takes a time off the tick that stands there.
+func earlier(tick []byte, by time.Duration) {
+	binary.NativeEndian.PutUint32(tick, binary.NativeEndian.Uint32(tick)-uint32(by>>20))
 }

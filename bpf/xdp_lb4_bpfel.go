@@ -20,6 +20,8 @@ const (
 	XdpLb4MapConns                = "conns"
 	XdpLb4MapCounters             = "counters"
 	XdpLb4MapDrops                = "drops"
+	XdpLb4MapEvents               = "events"
+	XdpLb4MapExpiry               = "expiry"
 	XdpLb4MapFlows                = "flows"
 	XdpLb4MapHalfOpen             = "half_open"
 	XdpLb4MapHalfOpenNode         = "half_open_node"
@@ -36,9 +38,11 @@ const (
 	XdpLb4MapWeights              = "weights"
 	XdpLb4ProgXdpLb               = "xdp_lb"
 	XdpLb4ProgXdpPass             = "xdp_pass"
+	XdpLb4VarCalmHandshakes       = "calm_handshakes"
 	XdpLb4VarDeviceMac            = "device_mac"
 	XdpLb4VarExportAffinity       = "export_affinity"
 	XdpLb4VarExportDropReason     = "export_drop_reason"
+	XdpLb4VarExportEvent          = "export_event"
 	XdpLb4VarExportFlowState      = "export_flow_state"
 	XdpLb4VarExportMember         = "export_member"
 	XdpLb4VarExportMemberCounters = "export_member_counters"
@@ -109,6 +113,8 @@ type XdpLb4MapSpecs struct {
 	Conns        *ebpf.MapSpec `ebpf:"conns"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Drops        *ebpf.MapSpec `ebpf:"drops"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Expiry       *ebpf.MapSpec `ebpf:"expiry"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	HalfOpen     *ebpf.MapSpec `ebpf:"half_open"`
 	HalfOpenNode *ebpf.MapSpec `ebpf:"half_open_node"`
@@ -129,9 +135,11 @@ type XdpLb4MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XdpLb4VariableSpecs struct {
+	CalmHandshakes       *ebpf.VariableSpec `ebpf:"calm_handshakes"`
 	DeviceMac            *ebpf.VariableSpec `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
+	ExportEvent          *ebpf.VariableSpec `ebpf:"export_event"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
@@ -172,6 +180,8 @@ type XdpLb4Maps struct {
 	Conns        *ebpf.Map `ebpf:"conns"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Drops        *ebpf.Map `ebpf:"drops"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Expiry       *ebpf.Map `ebpf:"expiry"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	HalfOpen     *ebpf.Map `ebpf:"half_open"`
 	HalfOpenNode *ebpf.Map `ebpf:"half_open_node"`
@@ -194,6 +204,8 @@ func (m *XdpLb4Maps) Close() error {
 		m.Conns,
 		m.Counters,
 		m.Drops,
+		m.Events,
+		m.Expiry,
 		m.Flows,
 		m.HalfOpen,
 		m.HalfOpenNode,
@@ -215,9 +227,11 @@ func (m *XdpLb4Maps) Close() error {
 //
 // It can be passed to LoadXdpLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type XdpLb4Variables struct {
+	CalmHandshakes       *ebpf.Variable `ebpf:"calm_handshakes"`
 	DeviceMac            *ebpf.Variable `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
+	ExportEvent          *ebpf.Variable `ebpf:"export_event"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`

@@ -20,6 +20,8 @@ const (
 	XdpLb6MapConns                = "conns"
 	XdpLb6MapCounters             = "counters"
 	XdpLb6MapDrops                = "drops"
+	XdpLb6MapEvents               = "events"
+	XdpLb6MapExpiry               = "expiry"
 	XdpLb6MapFlows                = "flows"
 	XdpLb6MapHalfOpen             = "half_open"
 	XdpLb6MapHalfOpenNode         = "half_open_node"
@@ -36,9 +38,11 @@ const (
 	XdpLb6MapWeights              = "weights"
 	XdpLb6ProgXdpLb               = "xdp_lb"
 	XdpLb6ProgXdpPass             = "xdp_pass"
+	XdpLb6VarCalmHandshakes       = "calm_handshakes"
 	XdpLb6VarDeviceMac            = "device_mac"
 	XdpLb6VarExportAffinity       = "export_affinity"
 	XdpLb6VarExportDropReason     = "export_drop_reason"
+	XdpLb6VarExportEvent          = "export_event"
 	XdpLb6VarExportFlowState      = "export_flow_state"
 	XdpLb6VarExportMember         = "export_member"
 	XdpLb6VarExportMemberCounters = "export_member_counters"
@@ -109,6 +113,8 @@ type XdpLb6MapSpecs struct {
 	Conns        *ebpf.MapSpec `ebpf:"conns"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Drops        *ebpf.MapSpec `ebpf:"drops"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Expiry       *ebpf.MapSpec `ebpf:"expiry"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	HalfOpen     *ebpf.MapSpec `ebpf:"half_open"`
 	HalfOpenNode *ebpf.MapSpec `ebpf:"half_open_node"`
@@ -129,9 +135,11 @@ type XdpLb6MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type XdpLb6VariableSpecs struct {
+	CalmHandshakes       *ebpf.VariableSpec `ebpf:"calm_handshakes"`
 	DeviceMac            *ebpf.VariableSpec `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.VariableSpec `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.VariableSpec `ebpf:"export_drop_reason"`
+	ExportEvent          *ebpf.VariableSpec `ebpf:"export_event"`
 	ExportFlowState      *ebpf.VariableSpec `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.VariableSpec `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.VariableSpec `ebpf:"export_member_counters"`
@@ -172,6 +180,8 @@ type XdpLb6Maps struct {
 	Conns        *ebpf.Map `ebpf:"conns"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Drops        *ebpf.Map `ebpf:"drops"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Expiry       *ebpf.Map `ebpf:"expiry"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	HalfOpen     *ebpf.Map `ebpf:"half_open"`
 	HalfOpenNode *ebpf.Map `ebpf:"half_open_node"`
@@ -194,6 +204,8 @@ func (m *XdpLb6Maps) Close() error {
 		m.Conns,
 		m.Counters,
 		m.Drops,
+		m.Events,
+		m.Expiry,
 		m.Flows,
 		m.HalfOpen,
 		m.HalfOpenNode,
@@ -215,9 +227,11 @@ func (m *XdpLb6Maps) Close() error {
 //
 // It can be passed to LoadXdpLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type XdpLb6Variables struct {
+	CalmHandshakes       *ebpf.Variable `ebpf:"calm_handshakes"`
 	DeviceMac            *ebpf.Variable `ebpf:"device_mac"`
 	ExportAffinity       *ebpf.Variable `ebpf:"export_affinity"`
 	ExportDropReason     *ebpf.Variable `ebpf:"export_drop_reason"`
+	ExportEvent          *ebpf.Variable `ebpf:"export_event"`
 	ExportFlowState      *ebpf.Variable `ebpf:"export_flow_state"`
 	ExportMember         *ebpf.Variable `ebpf:"export_member"`
 	ExportMemberCounters *ebpf.Variable `ebpf:"export_member_counters"`

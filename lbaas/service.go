@@ -16,6 +16,10 @@ type Sizes struct {
 	Affinity bool
 	// IPv6 says that addresses take sixteen bytes, and not four.
 	IPv6 bool
+	// Sources is how many source addresses the VIP has toward members, its own
+	// included, and Members how many members the pool has now: there is a table of
+	// ports for each of one with each of the other. Members is not known of others.
+	Sources, Members int
 }
 
 // Admission decides whether the node has room for a balancer.

@@ -10,6 +10,7 @@ const (
 	maxPersistenceTimeout, defaultPersistenceTimeout = 604800, 10800
 	minIdle, maxIdle, defaultIdle, defaultIdleUDP    = 10, 604800, 7440, 120
 	minFlows, maxFlows, defaultFlows                 = 64, 4194304, 16384
+	maxSNATAddresses                                 = 15
 )
 
 func vipResource() *typed[VIP] {
@@ -34,7 +35,7 @@ func vipResource() *typed[VIP] {
 					def: int64(defaultPersistenceTimeout)},
 				{name: "idle_timeout", access: inBoth, kind: intKind(minIdle, maxIdle)},
 				{name: "flow_limit", access: inBoth, kind: intKind(minFlows, maxFlows), def: int64(defaultFlows)},
-				{name: "snat_addresses", access: inBoth, kind: addressListKind(maxFixedIPs - 1)},
+				{name: "snat_addresses", access: inBoth, kind: addressListKind(maxSNATAddresses)},
 				{name: "status"},
 				{name: "status_description"},
 			},
@@ -299,7 +300,10 @@ func destroyVIP(m *change, o *VIP) error {
 // sizesOf says what the VIP's tables will have to hold.
 func sizesOf(o *VIP) Sizes {
 	p := o.SessionPersistence
-	return Sizes{Flows: uint32(o.FlowLimit), Affinity: p != nil && p.Type == PersistenceSourceIP, IPv6: o.Address.Is6()}
+	return Sizes{
+		Flows: uint32(o.FlowLimit), Affinity: p != nil && p.Type == PersistenceSourceIP, IPv6: o.Address.Is6(),
+		Sources: 1 + len(o.SNATAddresses),
+	}
 }
 
 // admit asks whether the node has room for the VIP's tables beside all others.
@@ -316,7 +320,13 @@ func (m *change) admit(o *VIP) error {
 			others[other.PoolID] = sizesOf(other)
 		}
 	}
-	if err := m.opts.Admission.Admit(m.ctx, o.PoolID, sizesOf(o), others); err != nil {
+	members, err := membersOf(m.tx, o.PoolID)
+	if err != nil {
+		return err
+	}
+	want := sizesOf(o)
+	want.Members = len(members)
+	if err := m.opts.Admission.Admit(m.ctx, o.PoolID, want, others); err != nil {
 		return refuse(errOverQuota, "The node has no room for the tables of pool %s: %s", o.PoolID, err)
 	}
 	return nil

@@ -21,11 +21,12 @@ func addresses(ns *namespace, f family, inside netlink.Link) ([]netlink.Addr, er
 	return found, nil
 }
 
-// wantedAddresses are those that the inside device shall have: the VIP and, for IPv6,
+// wantedAddresses are those that the inside device shall have: the VIP, the further source
+// addresses and, for IPv6,
 // a link-local one, from which the kernel asks for neighbours that it looks after by
 // itself (neigh.go). A device that is down loses that one, so it is not wanted there.
 func wantedAddresses(b *Balancer) []netip.Prefix {
-	wanted := []netip.Prefix{b.VIP.Address}
+	wanted := append([]netip.Prefix{b.VIP.Address}, sourcePrefixes(b)...)
 	if b.family() == ipv6 && b.VIP.AdminUp {
 		wanted = append(wanted, netip.PrefixFrom(linkLocal(b.VIP.MAC), 64))
 	}
@@ -64,7 +65,11 @@ func (n *Node) ensureAddress(ctx context.Context, p *pool, b *Balancer, inside n
 			return fmt.Errorf("delete address %s from %s: %w", a.IPNet, inside.Attrs().Name, err)
 		}
 	}
-	for _, address := range wanted {
+	return n.addAddresses(ctx, p, b, inside, wanted)
+}
+
+func (n *Node) addAddresses(ctx context.Context, p *pool, b *Balancer, inside netlink.Link, missing []netip.Prefix) error {
+	for _, address := range missing {
 		if err := n.step(ctx, "add address"); err != nil {
 			return err
 		}
@@ -80,6 +85,25 @@ func (n *Node) ensureAddress(ctx context.Context, p *pool, b *Balancer, inside n
 		p.announce = true
 	}
 	return nil
+}
+
+// ensureSourceAddresses puts further source addresses on the device of a pool that is at
+// work, before programs use them: members could not answer. The guard keeps the stack
+// from answering them.
+func (n *Node) ensureSourceAddresses(ctx context.Context, p *pool, b *Balancer, inside netlink.Link) error {
+	if !p.complete || len(b.SNAT) == 0 {
+		return nil
+	}
+	found, err := addresses(p.ns, b.family(), inside)
+	if err != nil {
+		return err
+	}
+	there := map[netip.Prefix]bool{}
+	for _, a := range found {
+		there[prefixOf(a.IPNet)] = true
+	}
+	missing := slices.DeleteFunc(sourcePrefixes(b), func(p netip.Prefix) bool { return there[p] })
+	return n.addAddresses(ctx, p, b, inside, missing)
 }
 
 // ensureRoutes makes the route to the subnet, which goes with the address and can be

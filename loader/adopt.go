@@ -99,7 +99,7 @@ func (n *Node) replaceLost(p *pool, found *remains) error {
 	if !known {
 		return nil // no flows, no pool
 	}
-	fresh, err := n.objects[f].makePoolMaps(DefaultFlowLimit)
+	fresh, err := n.objects[f].makePoolMaps(DefaultFlowLimit, maps.MaxSources)
 	defer func() { fresh.Close() }() // what is left of them
 	if err != nil {
 		return err
@@ -326,7 +326,7 @@ func (n *Node) takeView(p *pool, view *maps.Pool, found *remains) error {
 	if err != nil {
 		return err
 	}
-	ps, err := n.recoverPrograms(p, found)
+	ps, err := n.recoverPrograms(p, found, view)
 	if err != nil {
 		return err
 	}
@@ -357,26 +357,6 @@ func (p *pool) repin(outer map[string]*ebpf.Map, inner maps.Adoption) error {
 	return p.pinInner(inner.Repin)
 }
 
-// recoverPrograms returns the pinned programs if they are whole, else none: then
-// the next Apply loads them anew, under the same number.
-func (n *Node) recoverPrograms(p *pool, found *remains) (*programs, error) {
-	if found.rodata == nil {
-		return nil, nil
-	}
-	number, err := n.objects[p.family].readNumber(found.rodata)
-	if err != nil {
-		return nil, err
-	}
-	p.number = number
-	ps := found.programs
-	if ps == nil || ps.tc == nil || ps.sweep == nil {
-		return nil, nil
-	}
-	ps.constants = found.rodata
-	found.programs, found.rodata = nil, nil
-	return ps, nil
-}
-
 // letGo closes whatever is open of a pool; the kernel keeps what is pinned. The
 // operation lock is held.
 func (n *Node) letGo(p *pool) {
@@ -399,5 +379,5 @@ func (n *Node) letGo(p *pool) {
 		ns.Close()
 	}
 	p.pins.forget()
-	p.complete, p.number = false, 0
+	p.complete, p.number, p.timer = false, 0, nil
 }

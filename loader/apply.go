@@ -17,7 +17,7 @@ func (n *Node) Apply(ctx context.Context, b Balancer) error {
 	if err := b.validate(); err != nil {
 		return fmt.Errorf("apply pool: %w", err)
 	}
-	b.Members, b.VIP.MAC = slices.Clone(b.Members), slices.Clone(b.VIP.MAC)
+	b.Members, b.VIP.MAC, b.SNAT = slices.Clone(b.Members), slices.Clone(b.VIP.MAC), slices.Clone(b.SNAT)
 	p, err := n.acquire(b.PoolID)
 	if err != nil {
 		return fmt.Errorf("apply pool %s: %w", b.PoolID, err)
@@ -91,6 +91,7 @@ func (n *Node) charge(p *pool, b *Balancer) error {
 		if limits.Flows, err = flowsToHold(p.view, b); err != nil {
 			return err
 		}
+		limits.Sources = max(limits.Sources, int(p.view.Sources()))
 	}
 	return n.budget.charge(p.id, b.family(), limits)
 }
@@ -121,6 +122,9 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := p.ns.do(func() error { return n.setSysctls(ctx, deviceSysctls(b.family(), inside)) }); err != nil {
 		return err
 	}
+	if err := n.ensureSourceAddresses(ctx, p, b, w.inside); err != nil {
+		return err
+	}
 	if err := n.ensureShared(ctx, p.family); err != nil {
 		return err
 	}
@@ -139,6 +143,12 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureFlowTable(ctx, p, b, w); err != nil {
 		return err
 	}
+	if err := n.ensureSources(ctx, p, b, w); err != nil {
+		return err
+	}
+	if err := n.ensureExpiry(ctx, p); err != nil {
+		return err
+	}
 	if err := n.dropOldPrograms(ctx, p); err != nil {
 		return err
 	}
@@ -146,6 +156,9 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 		return err
 	}
 	if err := n.ensureTraffic(ctx, p, b, w); err != nil {
+		return err
+	}
+	if err := n.leaveSources(ctx, p, b); err != nil {
 		return err
 	}
 	if err := n.ensureConfig(ctx, p, b); err != nil {

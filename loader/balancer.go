@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"qlbaas/maps"
 )
 
 // Protocol is the transport that a balancer forwards. HTTP and HTTPS pools are
@@ -49,6 +51,10 @@ type Balancer struct {
 	Protocol Protocol
 	Method   Method
 	VIP      VIP
+	// SNAT are further source addresses toward members, at most MaxSNAT, beside the
+	// VIP's own: each is worth another 64,000 connections with every member. They are
+	// of the VIP's subnet, and nobody else has them.
+	SNAT []netip.Addr
 	// Members holds at most MaxMembers entries, in the order in which ROUND_ROBIN
 	// visits them. Two members may not share an address and port.
 	Members []Member
@@ -59,6 +65,9 @@ type Balancer struct {
 
 // MaxMembers is how many members one pool can have.
 const MaxMembers = 1024
+
+// MaxSNAT is how many source addresses toward members one pool can have beside the VIP.
+const MaxSNAT = maps.MaxSources - 1
 
 // VIP is the address and port that clients know, and how it is put on the wire.
 type VIP struct {
@@ -133,7 +142,8 @@ type MemberStats struct {
 	ID string
 	// Up is the liveness that the data plane uses now.
 	Up bool
-	// PortsUsed is the number of NAT source ports taken toward this member, of PortsTotal.
+	// PortsUsed is the number of NAT source ports taken toward this member, of PortsTotal;
+	// those of all source addresses.
 	PortsUsed, PortsTotal uint32
 }
 
@@ -147,6 +157,8 @@ type Stats struct {
 	// Verdicts counts the packets that did not end here, by kind: forwarded,
 	// passed, answered.
 	Verdicts map[string]uint64
+	// Events counts what is worth a count but decides nothing, by name, as in package maps.
+	Events map[string]uint64
 	// Tables holds the use of every table that can fill up.
 	Tables []TableUse
 }

@@ -147,6 +147,7 @@ func limitsOf(view *maps.Pool, active maps.Generation) maps.Limits {
 	limits := maps.Limits{
 		Flows: own.Flows.MaxEntries() / maps.FlowEntries(1), Slots: len(active.Members), Schedule: len(active.Schedule),
 	}
+	limits.Sources = int(view.Sources())
 	if active.VIP.Affinity {
 		limits.Affinity = affinityEntries
 	}
@@ -164,7 +165,7 @@ func limitsFor(b *Balancer, draining int) maps.Limits {
 	}
 	limits := maps.Limits{
 		Flows: min(b.flowLimit(), math.MaxUint32/maps.FlowEntries(1)), Slots: len(members) + draining,
-		Schedule: len(makeGeneration(b, members, up, 0).Schedule),
+		Schedule: len(makeGeneration(b, maps.Sources{}, members, up, 0).Schedule), Sources: int(sourcesRoom(1 + len(b.SNAT))),
 	}
 	if b.VIP.Persistence == SourceIPPersistence {
 		limits.Affinity = affinityEntries
@@ -182,7 +183,7 @@ func (n *Node) Budget() BudgetStatus {
 
 // Admit returns ErrOverBudget if Apply would; it promises nothing. It looks at the
 // fields that decide about memory only: the VIP's Address for its family, FlowLimit,
-// Persistence and Members.
+// Persistence, SNAT and Members.
 func (n *Node) Admit(b Balancer) error {
 	if err := n.budget.admit(b.PoolID, b.family(), limitsFor(&b, 0)); err != nil {
 		return fmt.Errorf("admit pool %s: %w", b.PoolID, err)

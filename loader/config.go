@@ -20,6 +20,7 @@ type configuration struct {
 	AdminUp   bool         `json:"admin_up"`
 	Method    string       `json:"method"`
 	VIP       vipConfig    `json:"vip"`
+	SNAT      []string     `json:"snat_addresses,omitempty"`
 	Members   []memberText `json:"members"`
 	Drain     string       `json:"drain_timeout"`
 	Namespace string       `json:"namespace"`
@@ -84,6 +85,9 @@ func (n *Node) describe(b *Balancer, p *pool) configuration {
 		if b.VIP.PersistenceTimeout == time.Duration(0) {
 			c.VIP.Persistence = "SOURCE_IP without end"
 		}
+	}
+	for _, a := range b.SNAT {
+		c.SNAT = append(c.SNAT, a.String())
 	}
 	for _, m := range b.Members {
 		c.Members = append(c.Members, memberText{m.ID, m.Address.String(), m.Weight, m.AdminUp})

@@ -12,10 +12,11 @@
 //	bridge ── tap<port> ┄┄ veth ┄┄ ns-<port>   in namespace qlbaas-<pool id>
 //	                                 │ tc_lb at ingress (with XDP: xdp_lb before it)
 //	                                 │ nft table inet qlbaas: the guard
-//	                                 └ the VIP, the subnet's route, the default route
+//	                                 └ the VIP, further source addresses, the subnet's
+//	                                   route, the default route
 //
 //	<bpffs>/pools/<pool id>/v<layout>/maps/<map>, maps/<inner map>_<index>, maps/rodata
-//	                                 /programs/<build>/{tc_lb,sweep_ports,xdp_lb,xdp_pass}
+//	                                 /programs/<build>/{tc_lb,sweep_ports,start_expiry,xdp_lb,xdp_pass}
 //	                                 /links/{tcx,xdp,xdp_peer}
 //	<bpffs>/node/v<layout>/maps/half_open…   what the pools of a node share
 //	                            half_open6…  and the IPv6 pools, made with the first of them
@@ -78,6 +79,15 @@
 // without the daemon. Programs forward past the stack, which therefore never learns
 // that a neighbour answers, or no longer does.
 //
+// Further source addresses (sources.go) have their places in the generation, and flows
+// know them by these; the order in which one comes and goes is there. They are on the
+// device as hosts, /32 or /128, so that neither a route nor another address hangs on them.
+// Addresses that are nobody's are taken off the device, as they always were.
+//
+// The expiry's timer (package bpf) holds the programs that started it, and whatever maps
+// they work on. So it is handed over wherever programs are exchanged, and it ends with the
+// pins and descriptors of its map.
+//
 // The table of flows cannot grow, so another limit means another table (resize.go).
 // Connections go on; new ones have to come again for the time of the move.
 //
@@ -85,5 +95,5 @@
 // past the programs, and the guard drops it.
 //
 // The default limit of open files must be raised for many pools: each holds some 30
-// descriptors, and two per member. (LimitNOFILE; Go raises the soft limit itself.)
+// descriptors, two per member, and one more per member and further source address. (LimitNOFILE; Go raises the soft limit itself.)
 package loader

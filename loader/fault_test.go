@@ -51,6 +51,10 @@ func changes(w *world) map[string]struct{ before, after *Balancer } {
 	other.VIP.Port = 8080
 	larger := plain
 	larger.VIP.FlowLimit = 2 * DefaultFlowLimit
+	wide := plain
+	wide.SNAT = sourceAddresses(2)
+	moved := wide
+	moved.SNAT = append(sourceAddresses(4)[3:], wide.SNAT[1])
 	silent := plain
 	silent.VIP.AdminUp = false
 	return map[string]struct{ before, after *Balancer }{
@@ -58,6 +62,9 @@ func changes(w *world) map[string]struct{ before, after *Balancer } {
 		"change":    {&plain, &other},
 		"and back":  {&other, &plain},
 		"resize":    {&plain, &larger},
+		"widen":     {&plain, &wide},
+		"move":      {&wide, &moved},
+		"narrow":    {&wide, &plain},
 		"silence":   {&plain, &silent},
 		"unsilence": {&silent, &plain},
 		"remove":    {&plain, nil},

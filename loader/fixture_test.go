@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,6 +117,15 @@ func (w *world) balancer() Balancer {
 	}
 }
 
+// sourceAddresses are further ones of the VIP's subnet.
+func sourceAddresses(n int) []netip.Addr {
+	all := []netip.Addr{netip.MustParseAddr("172.16.100.21")}
+	for len(all) < n {
+		all = append(all, all[len(all)-1].Next())
+	}
+	return all[:n]
+}
+
 func (w *world) apply(n *Node, b Balancer) {
 	w.Helper()
 	if err := n.Apply(w.Context(), b); err != nil {
@@ -203,8 +213,13 @@ func lightObjects() ([families]objects, error) {
 				program.Instructions = asm.Instructions{
 					asm.LoadMapPtr(asm.R1, 0).WithReference("flows").WithSymbol(name),
 					asm.LoadMapPtr(asm.R1, 0).WithReference("vips"),
+					asm.LoadMapPtr(asm.R1, 0).WithReference("member_states"),
 					asm.Mov.Imm(asm.R0, 0),
 					asm.Return(),
+				}
+				if name == programExpiry {
+					expiry := asm.LoadMapPtr(asm.R1, 0).WithReference("expiry")
+					program.Instructions = slices.Insert(program.Instructions, 1, expiry)
 				}
 			}
 		}

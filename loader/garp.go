@@ -99,13 +99,23 @@ func (n *Node) announce(ctx context.Context, p *pool, b *Balancer, device int) e
 	if err != nil {
 		return fmt.Errorf("announce %s: %w", b.VIP.Address.Addr(), err)
 	}
-	frame := announcement(b.VIP.MAC, b.VIP.Address.Addr())
-	to := &unix.SockaddrLinklayer{Ifindex: device}
+	var frames [][]byte
+	for _, address := range append([]netip.Addr{b.VIP.Address.Addr()}, b.SNAT...) {
+		frames = append(frames, announcement(b.VIP.MAC, address))
+	}
+	send := func() error {
+		for _, frame := range frames {
+			if err := unix.Sendto(socket, frame, 0, &unix.SockaddrLinklayer{Ifindex: device}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if err := n.step(ctx, "announce"); err != nil {
 		unix.Close(socket)
 		return err
 	}
-	if err := unix.Sendto(socket, frame, 0, to); err != nil {
+	if err := send(); err != nil {
 		unix.Close(socket)
 		return fmt.Errorf("announce %s: %w", b.VIP.Address.Addr(), err)
 	}
@@ -122,7 +132,7 @@ func (n *Node) announce(ctx context.Context, p *pool, b *Balancer, device int) e
 				return
 			case <-pause.C:
 			}
-			if err := unix.Sendto(socket, frame, 0, to); err != nil {
+			if err := send(); err != nil {
 				return // the device is gone or down; coming up announces again
 			}
 		}

@@ -1,8 +1,10 @@
 package loader
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"hash/fnv"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -22,10 +24,13 @@ const (
 // affinityEntries is how many clients a pool with persistence remembers.
 const affinityEntries = 10240
 
-// makeGeneration turns a balancer, its members' slots and the monitors' verdicts by
-// slot into what programs read.
-func makeGeneration(b *Balancer, members []*member, up []maps.Health, number uint32) maps.Generation {
+// makeGeneration turns a balancer, its source addresses' places, its members' slots and
+// the monitors' verdicts by slot into what programs read.
+func makeGeneration(
+	b *Balancer, sources maps.Sources, members []*member, up []maps.Health, number uint32,
+) maps.Generation {
 	gen := maps.Generation{Number: number, VIP: makeVIP(b)}
+	gen.VIP.SNAT = sources
 	slots := map[string]*member{}
 	for _, m := range members {
 		gen.Members = append(gen.Members, maps.Member{
@@ -106,7 +111,7 @@ func makeVIP(b *Balancer) maps.VIP {
 		ID:               b.VIP.ID,
 		Address:          addrPort(b),
 		Protocol:         kernelProtocol(b.Protocol),
-		SNAT:             b.VIP.Address.Addr(),
+		Broadcast:        broadcastOf(b.VIP.Address),
 		Refuse:           !b.AdminUp,
 		Affinity:         b.VIP.Persistence == SourceIPPersistence,
 		Method:           kernelMethod(b.Method),
@@ -126,6 +131,17 @@ func makeVIP(b *Balancer) maps.VIP {
 		vip.ConnectionLimit = uint32(min(b.VIP.ConnectionLimit, maps.NoLimit-1))
 	}
 	return vip
+}
+
+// broadcastOf is the address of all hosts of a subnet; IPv6 has none, nor have subnets of
+// two addresses (RFC 3021).
+func broadcastOf(subnet netip.Prefix) netip.Addr {
+	if !subnet.Addr().Is4() || subnet.Bits() > 30 {
+		return netip.Addr{}
+	}
+	last := subnet.Masked().Addr().As4()
+	binary.BigEndian.PutUint32(last[:], binary.BigEndian.Uint32(last[:])|1<<(32-subnet.Bits())-1)
+	return netip.AddrFrom4(last)
 }
 
 func kernelProtocol(p Protocol) maps.Protocol {

@@ -26,11 +26,22 @@ import (
 //			ip[6] daddr VIP udp dport LISTENER counter drop
 //			ip[6] daddr VIP tcp dport 1024-65023 counter drop
 //			ip[6] daddr VIP udp dport 1024-65023 counter drop
+//			… and the same for every other source address
+//			icmp[v6] type echo-request limit rate over 1000/second burst 200 packets counter drop
+//			icmp type destination-unreachable code frag-needed, not about TCP: counter drop
+//			icmpv6 type packet-too-big, not about TCP: counter drop
 //		}
 //		chain forward {
 //			type filter hook forward priority filter; policy drop;
 //		}
 //	}
+//
+// The stack answers pings, and anybody can send them, so that there is a limit.
+//
+// Whoever says that something was too big is believed by the stack, unless it was a
+// segment, whose number he has to know. The programs ask the same routes, and would let
+// every flow that goes that way carry less. They drop such an error themselves where
+// they see it whole and for the VIP: not in fragments, nor if it was sent to a group.
 //
 // The sockets of the namespace itself take their ports above that range, so their
 // answers pass, and so does neighbour discovery. What the programs redirect crosses
@@ -54,8 +65,8 @@ type guardChain struct {
 	rules [][]expr.Any
 }
 
-// newGuard describes the guard of a listener.
-func newGuard(vip netip.Addr, listener uint16) guard {
+// newGuard describes the guard of a listener, and of the addresses that members answer to.
+func newGuard(own []netip.Addr, listener uint16) guard {
 	table := &nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet}
 	accept, drop := nftables.ChainPolicyAccept, nftables.ChainPolicyDrop
 	input := &nftables.Chain{
@@ -67,19 +78,22 @@ func newGuard(vip netip.Addr, listener uint16) guard {
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 	}
 	var rules [][]expr.Any
-	for _, ports := range [][2]uint16{{listener, listener}, {natPortMin, natPortMax}} {
-		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-			rules = append(rules, dropRule(vip, proto, ports))
+	for _, address := range own {
+		for _, ports := range [][2]uint16{{listener, listener}, {natPortMin, natPortMax}} {
+			for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+				rules = append(rules, dropRule(address, proto, ports))
+			}
 		}
 	}
+	rules = append(rules, echoRule(familyOf(own[0])), tooBigRule(familyOf(own[0])))
 	return guard{table: table, chains: []guardChain{{Chain: input, rules: rules}, {Chain: forward}}}
 }
 
-// dropRule drops what is for the VIP and one of the ports.
-func dropRule(vip netip.Addr, proto byte, ports [2]uint16) []expr.Any {
+// dropRule drops what is for the address and one of the ports.
+func dropRule(own netip.Addr, proto byte, ports [2]uint16) []expr.Any {
 	const destination, portAt = 1, 2
-	protocol, addressAt, ip := byte(unix.NFPROTO_IPV4), uint32(16), vip.AsSlice()
-	if familyOf(vip) == ipv6 {
+	protocol, addressAt, ip := byte(unix.NFPROTO_IPV4), uint32(16), own.AsSlice()
+	if familyOf(own) == ipv6 {
 		protocol, addressAt = unix.NFPROTO_IPV6, 24
 	}
 	rule := []expr.Any{
@@ -102,6 +116,51 @@ func dropRule(vip netip.Addr, proto byte, ports [2]uint16) []expr.Any {
 	return append(rule, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
 }
 
+// Pings that the stack answers in a second, and how many at once. Whoever looks after a
+// VIP sends one a second; what a flood gets back costs as much as what it sends.
+const (
+	echoRate  = 1000
+	echoBurst = 200
+)
+
+// echoRule drops pings beyond the limit.
+func echoRule(f family) []expr.Any {
+	const register = 1
+	proto, echo := byte(unix.IPPROTO_ICMP), byte(8)
+	if f == ipv6 {
+		proto, echo = unix.IPPROTO_ICMPV6, 128
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{proto}},
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{echo}},
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: echoRate, Over: true, Unit: expr.LimitTimeSecond, Burst: echoBurst},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}
+}
+
+// tooBigRule drops errors about the size of what was no TCP segment.
+func tooBigRule(f family) []expr.Any {
+	const register = 1
+	// Where the quoted header, behind eight bytes of ICMP, says what it carries.
+	proto, tooBig, quoted := byte(unix.IPPROTO_ICMP), []byte{3, 4}, uint32(8+9)
+	if f == ipv6 {
+		proto, tooBig, quoted = unix.IPPROTO_ICMPV6, []byte{2}, 8+6
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{proto}},
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Len: uint32(len(tooBig))},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: tooBig},
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: quoted, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}
+}
+
 // ensureGuard puts the guard in place, as one transaction: at no moment is a part
 // of it there, or an old one gone and the new one not there yet.
 func (n *Node) ensureGuard(ctx context.Context, p *pool, b *Balancer) error {
@@ -111,7 +170,7 @@ func (n *Node) ensureGuard(ctx context.Context, p *pool, b *Balancer) error {
 			return fmt.Errorf("open nftables: %w", err)
 		}
 		defer func() { _ = nft.CloseLasting() }() // nothing is left to be said
-		wanted := newGuard(b.VIP.Address.Addr(), b.VIP.Port)
+		wanted := newGuard(ownAddresses(p, b), b.VIP.Port)
 		same, err := wanted.stands(nft)
 		if err != nil || same {
 			return err

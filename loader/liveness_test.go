@@ -137,7 +137,7 @@ func TestGenerationOfAnything(t *testing.T) {
 				b.Members = append(b.Members, Member{ID: m.id, Weight: m.weight, AdminUp: m.present})
 			}
 		}
-		gen := makeGeneration(&b, members, up, 7)
+		gen := makeGeneration(&b, maps.Sources{}, members, up, 7)
 		if len(gen.Members) != len(members) || gen.Number != 7 || gen.VIP.Refuse == b.AdminUp {
 			r.Fatalf("generation %+v", gen)
 		}

@@ -20,6 +20,7 @@ import (
 const (
 	programTC      = "tc_lb"
 	programSweep   = "sweep_ports"
+	programExpiry  = "start_expiry"
 	programXDP     = "xdp_lb"
 	programPass    = "xdp_pass"
 	constants      = ".rodata"
@@ -72,10 +73,11 @@ func writeIdentity(digest hash.Hash, spec *ebpf.CollectionSpec) {
 	}
 }
 
-// makePoolMaps makes a pool's empty maps.
-func (o *objects) makePoolMaps(flowLimit uint32) (m maps.PoolMaps, err error) {
+// makePoolMaps makes a pool's empty maps, with room for so many source addresses.
+func (o *objects) makePoolMaps(flowLimit uint32, sources uint16) (m maps.PoolMaps, err error) {
 	spec := o.tc.Copy()
 	spec.Maps["flows"].MaxEntries = maps.FlowEntries(flowLimit)
+	spec.Maps["member_states"].MaxEntries = maps.StateEntries(uint32(sources))
 	if err := spec.LoadAndAssign(&m, nil); err != nil {
 		return m, fmt.Errorf("make maps: %w", err)
 	}
@@ -92,10 +94,10 @@ func (o *objects) makeNodeMaps() (m maps.NodeMaps, err error) {
 
 // programs are one pool's, loaded. The XDP pair is there only where it is attached.
 type programs struct {
-	build     string
-	tc, sweep *ebpf.Program
-	xdp, pass *ebpf.Program
-	constants *ebpf.Map
+	build             string
+	tc, sweep, expiry *ebpf.Program
+	xdp, pass         *ebpf.Program
+	constants         *ebpf.Map
 }
 
 // Close lets go of the programs; what is attached or pinned lives on.
@@ -103,13 +105,13 @@ func (ps *programs) Close() error {
 	if ps == nil {
 		return nil
 	}
-	return errors.Join(ps.tc.Close(), ps.sweep.Close(), ps.xdp.Close(), ps.pass.Close(), ps.constants.Close())
+	return errors.Join(ps.tc.Close(), ps.sweep.Close(), ps.expiry.Close(), ps.xdp.Close(), ps.pass.Close(), ps.constants.Close())
 }
 
 // named are the programs that are pinned, by name.
 func (ps *programs) named() map[string]**ebpf.Program {
 	return map[string]**ebpf.Program{
-		programTC: &ps.tc, programSweep: &ps.sweep, programXDP: &ps.xdp, programPass: &ps.pass,
+		programTC: &ps.tc, programSweep: &ps.sweep, programExpiry: &ps.expiry, programXDP: &ps.xdp, programPass: &ps.pass,
 	}
 }
 
@@ -118,12 +120,15 @@ func (n *Node) loadTC(f family, number uint32, own maps.PoolMaps) (*programs, er
 	var to struct {
 		TC        *ebpf.Program `ebpf:"tc_lb"`
 		Sweep     *ebpf.Program `ebpf:"sweep_ports"`
+		Expiry    *ebpf.Program `ebpf:"start_expiry"`
 		Constants *ebpf.Map     `ebpf:".rodata"`
 	}
 	if err := load(n.objects[f].tc, number, n.allMaps(f, own), &to); err != nil {
 		return nil, err
 	}
-	return &programs{build: n.objects[f].build, tc: to.TC, sweep: to.Sweep, constants: to.Constants}, nil
+	return &programs{
+		build: n.objects[f].build, tc: to.TC, sweep: to.Sweep, expiry: to.Expiry, constants: to.Constants,
+	}, nil
 }
 
 // loadXDP loads the XDP pair of a pool on its maps.
@@ -147,7 +152,9 @@ func (n *Node) allMaps(f family, own maps.PoolMaps) map[string]*ebpf.Map {
 // load loads what the fields of to name, on maps that are there already.
 func load(compiled *ebpf.CollectionSpec, number uint32, use map[string]*ebpf.Map, to any) error {
 	spec := compiled.Copy()
-	spec.Maps["flows"].MaxEntries = use["flows"].MaxEntries()
+	for _, name := range []string{"flows", "member_states"} { // whose size is the pool's
+		spec.Maps[name].MaxEntries = use[name].MaxEntries()
+	}
 	if err := spec.Variables[numberVariable].Set(number); err != nil {
 		return fmt.Errorf("set pool number: %w", err)
 	}

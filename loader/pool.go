@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cilium/ebpf"
+
 	"qlbaas/maps"
 )
 
@@ -34,6 +36,8 @@ type pool struct {
 	number uint32
 	// announce is set by what makes the network forget where the VIP is.
 	announce bool
+	// timer is the program that the pool's expiry timer was handed to.
+	timer *ebpf.Program
 	// quiet ends announcements that are still to come.
 	quiet func()
 
@@ -42,6 +46,8 @@ type pool struct {
 	build sync.Mutex
 	// wanted is the balancer as of the last Apply; nil after a restart.
 	wanted *Balancer
+	// leaving says that the next generation leaves out the source addresses that close.
+	leaving bool
 	// dirty says that a verdict waits to get into a generation.
 	dirty atomic.Bool
 	// verdicts counts changes of liveness; compared is how many a look for drift has

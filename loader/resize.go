@@ -83,23 +83,64 @@ func (n *Node) moveFlows(ctx context.Context, p *pool, w wiring, limit uint32) e
 	}
 	own := p.view.Maps()
 	own.Flows = table
-	fresh, err := n.loadAll(p.family, p.number, own)
-	if err != nil {
+	var former *ebpf.Map
+	old, err := n.exchange(ctx, p, w, own, func() { former = p.view.ReplaceFlows(table) })
+	if old == nil {
 		return errors.Join(err, table.Close())
 	}
-	old := p.loaded()
-	if err := n.ensureAttached(ctx, p, fresh, w); err != nil {
-		back := n.undo(func() error { return n.ensureAttached(context.WithoutCancel(ctx), p, old, w) })
-		return errors.Join(err, back, fresh.Close(), table.Close())
-	}
-	p.data.Lock()
-	former := p.view.ReplaceFlows(table)
-	p.programs = fresh
-	p.data.Unlock()
 	// Writing waits until the last packet has left the old programs.
-	err = p.rewrite(closed)
+	err = errors.Join(err, p.rewrite(closed))
 	if err == nil {
 		err = p.view.SettleFlows(former)
+	}
+	return errors.Join(err, former.Close(), old.Close())
+}
+
+// exchange attaches programs that work on other tables in place of those that there are,
+// which it returns; replace makes these tables the pool's. After an error all is as
+// before; but if old programs come with it, only the timer is not handed over yet.
+func (n *Node) exchange(
+	ctx context.Context, p *pool, w wiring, own maps.PoolMaps, replace func(),
+) (old *programs, _ error) {
+	fresh, err := n.loadAll(p.family, p.number, own)
+	if err != nil {
+		return nil, err
+	}
+	old = p.loaded()
+	if err := n.ensureAttached(ctx, p, fresh, w); err != nil {
+		back := n.undo(func() error { return n.ensureAttached(context.WithoutCancel(ctx), p, old, w) })
+		return nil, errors.Join(err, back, fresh.Close())
+	}
+	p.data.Lock()
+	replace()
+	p.programs = fresh
+	p.data.Unlock()
+	// At once: to the old programs, whose table may be another, connections from now on
+	// would be ports of nobody.
+	return old, p.startExpiry(fresh)
+}
+
+// growSources makes room for more source addresses: another outer map for the ports,
+// with the same inner maps in it. Both work alike, so nothing has to be moved, and no
+// connection notices.
+func (n *Node) growSources(ctx context.Context, p *pool, w wiring, room uint16) error {
+	p.build.Lock()
+	defer p.build.Unlock()
+	spec := n.objects[p.family].tc.Maps["member_states"].Copy()
+	spec.MaxEntries = maps.StateEntries(uint32(room))
+	table, err := ebpf.NewMap(spec)
+	if err != nil {
+		return fmt.Errorf("make table of ports: %w", err)
+	}
+	if err := p.view.CopyStates(table); err != nil {
+		return errors.Join(err, table.Close())
+	}
+	own := p.view.Maps()
+	own.MemberStates = table
+	var former *ebpf.Map
+	old, err := n.exchange(ctx, p, w, own, func() { former = p.view.ReplaceStates(table) })
+	if old == nil {
+		return errors.Join(err, table.Close())
 	}
 	return errors.Join(err, former.Close(), old.Close())
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"qlbaas/maps"
 )
 
 // site is where a saboteur works: a deployed pool, by what everybody can see of it.
@@ -77,14 +79,32 @@ func sabotage() map[string]func(*site) error {
 			return s.nft(func(c *nftables.Conn) { c.FlushRuleset() })
 		},
 		"guard without forward": func(s *site) error {
-			g := newGuard(s.b.VIP.Address.Addr(), s.b.VIP.Port)
+			g := newGuard(s.addresses(), s.b.VIP.Port)
 			return s.nft(func(c *nftables.Conn) { c.DelChain(g.chains[1].Chain) })
 		},
 		"guard for another port": func(s *site) error {
 			return s.nft(func(c *nftables.Conn) {
 				c.DelTable(&nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet})
-				_ = newGuard(s.b.VIP.Address.Addr(), s.b.VIP.Port+1).install(c)
+				_ = newGuard(s.addresses(), s.b.VIP.Port+1).install(c)
 			})
+		},
+		"guard without a source address": func(s *site) error {
+			return s.nft(func(c *nftables.Conn) {
+				c.DelTable(&nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet})
+				_ = newGuard(s.addresses()[:2], s.b.VIP.Port).install(c)
+			})
+		},
+		"source address deleted": func(s *site) error {
+			return s.ns.routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(sourcePrefixes(s.b)[1])})
+		},
+		"source address of the subnet": func(s *site) error {
+			moved := netip.PrefixFrom(s.b.SNAT[0], 24)
+			return firstOf(
+				s.ns.routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(sourcePrefixes(s.b)[0])}),
+				s.ns.routes.AddrAdd(s.inside, &netlink.Addr{IPNet: ipNet(moved)}))
+		},
+		"ports of a source address deleted": func(s *site) error {
+			return s.empty("member_states", 2*maps.MaxSlots)
 		},
 		"inside down":    func(s *site) error { return s.ns.routes.LinkSetDown(s.inside) },
 		"outside down":   func(s *site) error { return s.routes.LinkSetDown(s.outside) },
@@ -202,6 +222,7 @@ func TestSabotage(t *testing.T) {
 			w.opts.fault = func(step string) error { return at.fault(step) }
 			n := w.open()
 			b := w.balancer()
+			b.SNAT = sourceAddresses(2)
 			w.apply(n, b)
 			for _, name := range slices.Sorted(stdmaps.Keys(all)) {
 				w.damage(n, at, &b, name, all[name])
@@ -251,6 +272,7 @@ func TestDeletedPins(t *testing.T) {
 			n := w.open()
 			b := w.balancer()
 			b.VIP.Persistence = SourceIPPersistence
+			b.SNAT = sourceAddresses(1)
 			w.apply(n, b)
 			before := identities(t, n, b.PoolID)
 			for name := range before {
@@ -267,8 +289,8 @@ func TestDeletedPins(t *testing.T) {
 				n = w.open()
 				w.apply(n, b)
 				w.wantAsApplied(n, at, &b, b.PoolID)
-				// Nobody but the daemon uses this one; any other is found by who uses it.
-				lost := name == filepath.Join(mapPins, "retired")
+				// These nobody uses who is attached; any other is found by who uses it.
+				lost := name == filepath.Join(mapPins, "retired") || name == filepath.Join(mapPins, "expiry")
 				if filepath.Dir(name) == mapPins && !lost {
 					wantSame(t, before, identities(t, n, b.PoolID))
 				}
@@ -346,6 +368,11 @@ func TestForeignProgramBefore(t *testing.T) {
 	}
 	w.remove(n, b)
 	w.wantNothingLeft()
+}
+
+// addresses are the pool's own, sorted.
+func (s *site) addresses() []netip.Addr {
+	return append([]netip.Addr{s.b.VIP.Address.Addr()}, s.b.SNAT...)
 }
 
 // stranger is a program that lets everything pass.

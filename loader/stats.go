@@ -48,6 +48,7 @@ func (n *Node) readStats(p *pool) (s Stats, err error) {
 	if err != nil {
 		return s, err
 	}
+	ports := uint32(len(p.active.VIP.SNAT.Used()) * maps.NATPorts)
 	for _, m := range p.members {
 		if !m.configured {
 			continue // what drains is the pool's already
@@ -62,13 +63,16 @@ func (n *Node) readStats(p *pool) (s Stats, err error) {
 		}
 		s.Members = append(s.Members, MemberStats{
 			Counters: toCounters(counted, holds.Active), ID: m.id, Up: up[m.slot].Up,
-			PortsUsed: holds.PortsUsed, PortsTotal: maps.NATPorts,
+			PortsUsed: holds.PortsUsed, PortsTotal: ports,
 		})
 	}
 	if s.Drops, err = p.view.Drops(); err != nil {
 		return s, err
 	}
 	if s.Verdicts, err = p.view.Verdicts(); err != nil {
+		return s, err
+	}
+	if s.Events, err = p.view.Events(); err != nil {
 		return s, err
 	}
 	s.Tables, err = n.tables(p)

@@ -40,8 +40,14 @@ type sweeps struct {
 // sweepCursor is where the expiry of one pool goes on.
 type sweepCursor struct {
 	slot uint16
-	// words is the next word by slot and serial.
-	words map[slotOwner]uint32
+	// words is the next word of the ports of a source address toward a member.
+	words map[portsOf]uint32
+}
+
+// portsOf are the ports of one source address toward a member.
+type portsOf struct {
+	slotOwner
+	source uint16
 }
 
 type slotOwner struct {
@@ -82,7 +88,7 @@ func (s *sweeps) keep(ids []string) {
 	kept := make(map[string]*sweepCursor, len(ids))
 	for _, id := range ids {
 		if kept[id] = s.at[id]; kept[id] == nil {
-			kept[id] = &sweepCursor{words: map[slotOwner]uint32{}}
+			kept[id] = &sweepCursor{words: map[portsOf]uint32{}}
 		}
 	}
 	s.at = kept
@@ -128,39 +134,54 @@ func (p *pool) drainTimeout() *time.Duration {
 	return &p.wanted.DrainTimeout
 }
 
-// sweepMember looks at one member's next ports and returns how many are taken.
+// sweepMember looks at one member's next ports, of every source address, and returns how
+// many are taken.
 func (p *pool) sweepMember(m *member, cursor *sweepCursor, drain *time.Duration) (used uint32, _ error) {
 	p.data.RLock()
 	defer p.data.RUnlock()
 	if p.view == nil || p.programs == nil {
 		return 0, nil
 	}
-	ports, err := p.view.Ports(m.slot)
-	if errors.Is(err, maps.ErrNotFound) {
-		return 0, nil // retired since we were told of it
+	for source := range p.view.Sources() {
+		ports, err := p.view.Ports(m.slot, source)
+		if errors.Is(err, maps.ErrNotFound) {
+			continue // nobody's place, or the member was retired since we were told of it
+		}
+		if err != nil {
+			return used, err
+		}
+		if ports.Used == 0 {
+			continue
+		}
+		used += ports.Used
+		slice := maps.Sweep{
+			Slot: m.slot, Place: source,
+			Pressure: ports.Used > maps.NATPorts/2,
+			Reset:    drain != nil && *drain > 0 && !m.drainSince.IsZero() && time.Since(m.drainSince) >= *drain,
+		}
+		if err := p.sweepPorts(slice, ports, cursor, slotOwner{m.slot, m.serial}); err != nil {
+			return used, err
+		}
 	}
-	if err != nil || ports.Used == 0 {
-		return 0, err
-	}
-	owner := slotOwner{m.slot, m.serial}
-	slice := maps.Sweep{
-		Slot:     m.slot,
-		Pressure: ports.Used > maps.NATPorts/2,
-		Reset:    drain != nil && *drain > 0 && !m.drainSince.IsZero() && time.Since(m.drainSince) >= *drain,
-	}
-	for range visitWords / sweepWords {
-		word, more := ports.NextTaken(cursor.words[owner])
+	return used, nil
+}
+
+// sweepPorts goes on through the ports of one source address toward a member.
+func (p *pool) sweepPorts(slice maps.Sweep, ports *maps.Ports, cursor *sweepCursor, owner slotOwner) error {
+	at := portsOf{owner, slice.Place}
+	for range max(1, visitWords/sweepWords/int(p.view.Sources())) {
+		word, more := ports.NextTaken(cursor.words[at])
 		if !more {
-			cursor.words[owner] = 0 // the next visit begins another round
+			cursor.words[at] = 0 // the next visit begins another round
 			break
 		}
 		slice.Word, slice.Words = word, min(sweepWords, maps.NATWords-word)
 		if _, err := slice.Run(p.programs.sweep); err != nil {
-			return ports.Used, err
+			return err
 		}
-		cursor.words[owner] = word + slice.Words
+		cursor.words[at] = word + slice.Words
 	}
-	return ports.Used, nil
+	return nil
 }
 
 // retire gives the slots of members back that have neither configuration nor

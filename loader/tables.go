@@ -29,7 +29,7 @@ func (n *Node) makeTables(ctx context.Context, p *pool, b *Balancer) error {
 	if err := p.pins.dropAll(); err != nil {
 		return err
 	}
-	own, err := n.objects[p.family].makePoolMaps(b.flowLimit())
+	own, err := n.objects[p.family].makePoolMaps(b.flowLimit(), sourcesRoom(1+len(b.SNAT)))
 	if err != nil {
 		return err
 	}
@@ -68,6 +68,11 @@ func (n *Node) pin(ctx context.Context, p *pool, name string, object any) error 
 func (n *Node) ensureGeneration(ctx context.Context, p *pool, b *Balancer) error {
 	p.build.Lock()
 	defer p.build.Unlock()
+	return n.nextGeneration(ctx, p, b)
+}
+
+// nextGeneration is ensureGeneration with the build lock held.
+func (n *Node) nextGeneration(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensurePlaces(ctx, p); err != nil {
 		return err
 	}
@@ -91,7 +96,10 @@ func (n *Node) ensureGeneration(ctx context.Context, p *pool, b *Balancer) error
 		return err
 	}
 	written := false
-	err = n.enableAffinity(ctx, p, b)
+	err = n.addPorts(ctx, p, p.nextSources(b), plan.all)
+	if err == nil {
+		err = n.enableAffinity(ctx, p, b)
+	}
 	if err == nil {
 		err = n.restoreHealth(ctx, p, plan.all)
 	}
@@ -229,7 +237,7 @@ func (n *Node) addSlots(ctx context.Context, p *pool, added []*member) error {
 	}
 	for _, m := range added {
 		if err == nil {
-			err = p.startPorts(m)
+			err = p.startPorts(m, 0, made)
 		}
 		if err == nil {
 			err = p.view.SetHealth(m.slot, maps.Health{Up: true, Serial: m.serial})
@@ -249,7 +257,14 @@ const portLead = 4096
 // address and port, whose connections are still in the flow table. Both would have
 // the same tuples: a member that was removed and came back at once would be out of
 // reach until the old connections are gone.
-func (p *pool) startPorts(added *member) error {
+//
+// made are the inner maps that are new; members whose ports of the source address are not
+// among them stay as they are.
+func (p *pool) startPorts(added *member, source uint16, made []maps.Inner) error {
+	isNew := func(in maps.Inner) bool { return in.Name == maps.PortsInner(added.slot, source) }
+	if !slices.ContainsFunc(made, isNew) {
+		return nil
+	}
 	var former *member
 	for _, m := range p.members {
 		if m.address == added.address && m.serial != added.serial && (former == nil || m.serial > former.serial) {
@@ -259,11 +274,14 @@ func (p *pool) startPorts(added *member) error {
 	if former == nil {
 		return nil
 	}
-	state, err := p.view.MemberState(former.slot)
+	ports, err := p.view.Ports(former.slot, source)
+	if errors.Is(err, maps.ErrNotFound) {
+		return nil // the address is new to both
+	}
 	if err != nil {
 		return err
 	}
-	return p.view.StartPorts(added.slot, state.PortCursor+portLead)
+	return p.view.StartPorts(added.slot, source, ports.Cursor+portLead)
 }
 
 // dropSlots takes slots away that no generation knows.
@@ -297,7 +315,7 @@ func (n *Node) writeGeneration(
 	if err != nil {
 		return false, err
 	}
-	next := makeGeneration(b, members, up, max(stored.Number, p.active.Number)+1)
+	next := makeGeneration(b, p.nextSources(b), members, up, max(stored.Number, p.active.Number)+1)
 	if stored.Number > 0 && stored.Equal(next) {
 		if ctx.Value(dryRun{}) == nil {
 			p.publish(members, stored)

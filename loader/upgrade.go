@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"github.com/cilium/ebpf"
+
+	"qlbaas/maps"
 )
 
 // ensurePrograms loads the pool's programs unless those there are of this build and
@@ -53,7 +57,7 @@ func (n *Node) replacePrograms(ctx context.Context, p *pool) (err error) {
 	if err != nil {
 		return err
 	}
-	err = n.pinPrograms(ctx, p, fresh, programTC, programSweep)
+	err = n.pinPrograms(ctx, p, fresh, programTC, programSweep, programExpiry)
 	if err == nil { // with these the number has an owner
 		err = n.pin(ctx, p, filepath.Join(mapPins, rodataPin), fresh.constants)
 	}
@@ -77,16 +81,72 @@ func (n *Node) programsFit(p *pool) (bool, error) {
 	if have == nil || have.build != n.objects[p.family].build {
 		return false, nil
 	}
-	flows, err := mapID(p.view.Maps().Flows)
-	if err != nil {
-		return false, err
+	return have.workOn(p.view.Maps())
+}
+
+// recoverPrograms returns the pinned programs if they are whole and work on these maps,
+// else none: then the next Apply loads them anew, under the same number.
+func (n *Node) recoverPrograms(p *pool, found *remains, view *maps.Pool) (*programs, error) {
+	if found.rodata == nil {
+		return nil, nil
 	}
-	info, err := have.tc.Info()
+	number, err := n.objects[p.family].readNumber(found.rodata)
 	if err != nil {
-		return false, fmt.Errorf("look at program: %w", err)
+		return nil, err
 	}
-	used, _ := info.MapIDs()
-	return slices.Contains(used, flows), nil
+	p.number = number
+	ps := found.programs
+	if ps == nil || ps.tc == nil || ps.sweep == nil || ps.expiry == nil {
+		return nil, nil
+	}
+	if fit, err := ps.workOn(view.Maps()); err != nil || !fit {
+		return nil, err
+	}
+	ps.constants = found.rodata
+	found.programs, found.rodata = nil, nil
+	return ps, nil
+}
+
+// workOn tells whether the programs work on these tables, of those that can be changed
+// for others or be lost with their pin.
+func (ps *programs) workOn(own maps.PoolMaps) (bool, error) {
+	for program, tables := range map[*ebpf.Program][]*ebpf.Map{
+		ps.tc: {own.Flows, own.MemberStates}, ps.expiry: {own.Expiry},
+	} {
+		info, err := program.Info()
+		if err != nil {
+			return false, fmt.Errorf("look at program: %w", err)
+		}
+		used, _ := info.MapIDs()
+		for _, m := range tables {
+			id, err := mapID(m)
+			if err != nil || !slices.Contains(used, id) {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
+// ensureExpiry hands the timer that looks after the flows of a dead daemon to the
+// programs that there are now. It would keep the former ones, and what they work on.
+func (n *Node) ensureExpiry(ctx context.Context, p *pool) error {
+	ps := p.loaded()
+	if p.timer == ps.expiry {
+		return nil
+	}
+	if err := n.step(ctx, "start expiry timer"); err != nil {
+		return err
+	}
+	return p.startExpiry(ps)
+}
+
+func (p *pool) startExpiry(ps *programs) error {
+	if err := maps.StartExpiry(ps.expiry); err != nil {
+		return err
+	}
+	p.timer = ps.expiry
+	return nil
 }
 
 // pinPrograms pins the programs of these names.

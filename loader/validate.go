@@ -3,6 +3,7 @@ package loader
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -60,11 +61,16 @@ func (b *Balancer) validate() error {
 	if field, value := b.VIP.invalid(); field != "" {
 		return invalid("VIP."+field, value)
 	}
+	if field, value := b.invalidSNAT(); field != "" {
+		return invalid(field, value)
+	}
 	ids, addresses := map[string]bool{}, map[netip.AddrPort]bool{}
 	for i, m := range b.Members {
 		field, value := m.invalid(b.VIP.Address.Addr())
 		switch {
 		case field != "":
+		case slices.Contains(b.SNAT, m.Address.Addr()):
+			field, value = "Address: a source address", m.Address
 		case ids[m.ID]:
 			field, value = "ID: twice", m.ID
 		case addresses[m.Address]:
@@ -76,6 +82,21 @@ func (b *Balancer) validate() error {
 		ids[m.ID], addresses[m.Address] = true, true
 	}
 	return nil
+}
+
+// invalidSNAT returns the first source address that cannot be.
+func (b *Balancer) invalidSNAT() (field string, value any) {
+	if len(b.SNAT) > MaxSNAT {
+		return fmt.Sprintf("SNAT: more than %d:", MaxSNAT), len(b.SNAT)
+	}
+	for i, a := range b.SNAT {
+		// Of another family is none of the VIP's subnet.
+		if !usableHost(a) || !b.VIP.Address.Contains(a) || a == b.VIP.Address.Addr() || a == b.VIP.Gateway ||
+			slices.Contains(b.SNAT[:i], a) {
+			return fmt.Sprintf("SNAT[%d]", i), a
+		}
+	}
+	return "", nil
 }
 
 // invalid returns the first field that cannot be, and its value.

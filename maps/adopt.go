@@ -37,9 +37,12 @@ func (p *Pool) Adopt(pinned map[string]*ebpf.Map) (Adoption, error) {
 		}
 	}
 	for _, outer := range outerNames() {
-		for index := range p.outers[outer].MaxEntries() {
-			at := place{outer, index}
-			if err := p.adoptByID(at); err != nil {
+		for there, err := range batches[uint32, uint32](p.outers[outer]) {
+			if err != nil {
+				return found, wrap(err, "adopt %s", outer)
+			}
+			at := place{outer, there.key}
+			if err := p.adoptByID(at, ebpf.MapID(there.value)); err != nil {
 				return found, fmt.Errorf("adopt %s: %w", at.name(), err)
 			}
 		}
@@ -95,13 +98,9 @@ func (p *Pool) restore(at place, m *ebpf.Map) (bool, error) {
 }
 
 // adoptByID opens what is in use at a place and was not under its pin.
-func (p *Pool) adoptByID(at place) error {
+func (p *Pool) adoptByID(at place, id ebpf.MapID) error {
 	if p.inner[at] != nil {
 		return nil
-	}
-	id, err := p.idAt(at)
-	if err != nil || id == 0 {
-		return err
 	}
 	m, err := ebpf.NewMapFromID(id)
 	if err != nil {

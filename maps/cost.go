@@ -22,6 +22,8 @@ type Limits struct {
 	Flows uint32
 	// Slots is the highest number of members, draining ones too.
 	Slots int
+	// Sources is how many source addresses there are, 0 = the VIP's own.
+	Sources int
 	// Schedule is the highest number of places of a schedule.
 	Schedule int
 	// Affinity entries, 0 = no persistence.
@@ -30,6 +32,10 @@ type Limits struct {
 
 // FlowEntries is the max_entries of the flow map for that many connections.
 func FlowEntries(connections uint32) uint32 { return 2 * connections }
+
+// StateEntries is the max_entries of the outer map of ports for that many source
+// addresses.
+func StateEntries(sources uint32) uint32 { return sources * MaxSlots }
 
 // Sizes of the kernel's own structs (6.18, 64 bit), which no interface tells.
 const (
@@ -48,14 +54,15 @@ const (
 // to 17.2 MB for 131,072 flow entries (17.8 MB estimated).
 func PoolCost(spec *ebpf.CollectionSpec, l Limits) ([]TableCost, error) {
 	slots := uint32(min(max(l.Slots, 0), MaxSlots))
-	size := map[string]uint32{"flows": FlowEntries(l.Flows)}
+	sources := uint32(min(max(l.Sources, 1), MaxSources))
+	size := map[string]uint32{"flows": FlowEntries(l.Flows), memberStates: StateEntries(sources)}
 	// Inner maps by outer map: how many, of how many elements.
 	inner := map[string]struct{ count, entries uint32 }{
 		vips:         {2, 1}, // the old one is there while the new one is made
 		members:      {2, powerOfTwo(slots)},
 		schedules:    {2, powerOfTwo(uint32(blocks(l.Schedule)))},
 		weights:      {2, powerOfTwo(uint32(blocks(int(slots))))},
-		memberStates: {slots, 1},
+		memberStates: {slots * sources, 1},
 		counters:     {slots, 1},
 	}
 	if l.Affinity > 0 {

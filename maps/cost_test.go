@@ -28,10 +28,15 @@ func memlock(t *testing.T, m *ebpf.Map) uint64 {
 // arrays leaves out.
 func taken(t *testing.T, m *ebpf.Map) uint64 {
 	t.Helper()
-	if bytes := memlock(t, m); m.Type() == ebpf.Array || m.Type() == ebpf.ArrayOfMaps {
+	bytes := memlock(t, m)
+	switch m.Type() {
+	case ebpf.Array, ebpf.ArrayOfMaps:
 		return allocation(bytes)
+	case ebpf.PerCPUArray:
+		perCPU := uint64(m.MaxEntries()) * uint64(ebpf.MustPossibleCPU()) * eights(uint64(m.ValueSize()))
+		return allocation(bytes-perCPU) + perCPU
 	}
-	return memlock(t, m)
+	return bytes
 }
 
 // grown rounds what a table that grows by entries has grown by since it was empty.

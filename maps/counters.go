@@ -156,6 +156,12 @@ func (p *Pool) Verdicts() (map[string]uint64, error) {
 	return verdicts, wrap(err, "read verdicts")
 }
 
+// Events returns how often what happened that did not decide what became of a packet.
+func (p *Pool) Events() (map[string]uint64, error) {
+	events, err := readPackets(p.own.Events, func(i uint32) string { return Event(i).String() })
+	return events, wrap(err, "read events")
+}
+
 func readPackets(m *ebpf.Map, name func(uint32) string) (map[string]uint64, error) {
 	packets := make(map[string]uint64, m.MaxEntries())
 	for i := range m.MaxEntries() {

@@ -29,7 +29,7 @@
 //
 // An inner map is named after its outer map and index: vips_0, members_0,
 // members_1, schedules_0, schedules_1, weights_0, weights_1, affinities_0,
-// member_states_<slot>, counters_<slot>. (bpffs refuses names with a dot.) Calls
+// member_states_<place of the source address * MaxSlots + slot>, counters_<slot>. (bpffs refuses names with a dot.) Calls
 // that make inner maps return them as [Inner] values for the loader to pin;
 // [Pool.Adopt] takes them back after a restart and says which pins are stale.
 //
@@ -40,6 +40,15 @@
 // owner. Slots end in this order: [Pool.Retire] (counters are folded into the
 // pool's, then the slot's maps go), then a generation without the member. Retire can
 // be repeated after a crash.
+//
+// # Source addresses
+//
+// A VIP has up to MaxSources source addresses toward members, its own first. Each has a
+// place, which flows keep, and each slot has ports at each place that is used
+// ([Pool.AddPorts], [Pool.RemovePorts]). The outer map of ports has room for as many
+// places as it was made for; [Pool.CopyStates] and [Pool.ReplaceStates] change it for a
+// larger one. A free place between others is stored with the VIP's own address, which is
+// no other host's, and is not open.
 //
 // # IPv6
 //

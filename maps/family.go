@@ -3,6 +3,7 @@ package maps
 import (
 	"fmt"
 	"iter"
+	"net/netip"
 	"time"
 	"unsafe"
 
@@ -83,7 +84,12 @@ func (words[A]) vip(g *Generation, half, weightBlocks uint32) (any, error) {
 	if v.Addr, err = toAddr[A](g.VIP.Address.Addr()); err != nil {
 		return nil, fmt.Errorf("vip: %w", err)
 	}
-	if v.Snat, err = toAddr[A](g.VIP.SNAT); err != nil {
+	if g.VIP.Broadcast.IsValid() {
+		if v.Broadcast, err = toAddr[A](g.VIP.Broadcast); err != nil {
+			return nil, fmt.Errorf("broadcast address: %w", err)
+		}
+	}
+	if err = v.setSources(&g.VIP.SNAT); err != nil {
 		return nil, fmt.Errorf("source address toward members: %w", err)
 	}
 	if v.Id, err = toID(g.VIP.ID); err != nil {
@@ -95,6 +101,35 @@ func (words[A]) vip(g *Generation, half, weightBlocks uint32) (any, error) {
 		}
 	}
 	return &v, nil
+}
+
+// setSources stores the source addresses. A free place has the VIP's own, for any other
+// address would be taken for one of ours; it is not open.
+func (v *vip[A]) setSources(from *Sources) (err error) {
+	v.Snats = uint32(from.Places())
+	for place := range v.Snats {
+		source := from[place]
+		if v.Snat[place] = v.Addr; !source.Address.IsValid() {
+			continue
+		}
+		if v.Snat[place], err = toAddr[A](source.Address); err != nil {
+			return err
+		}
+		if !source.Closing {
+			v.SnatOpen |= 1 << place
+		}
+	}
+	return nil
+}
+
+func (v *vip[A]) sources() (s Sources) {
+	for place := range min(v.Snats, MaxSources) {
+		if place > 0 && v.Snat[place] == v.Addr {
+			continue
+		}
+		s[place] = Source{Address: fromAddr(v.Snat[place]), Closing: v.SnatOpen>>place&1 == 0}
+	}
+	return s
 }
 
 // limit pairs a stored time limit with its Go side.
@@ -129,7 +164,8 @@ func (v *vip[A]) stored() storedVIP {
 			ID:              fromID(v.Id),
 			Address:         fromAddrPort(v.Addr, v.Port),
 			Protocol:        Protocol(v.Proto),
-			SNAT:            fromAddr(v.Snat),
+			Broadcast:       v.broadcast(),
+			SNAT:            v.sources(),
 			Refuse:          v.Flags&uint32(bpf.Lb4VipFlagsVIP_REFUSE) != 0,
 			Affinity:        v.Flags&uint32(bpf.Lb4VipFlagsVIP_AFFINITY) != 0,
 			Method:          Method(v.Method),
@@ -146,6 +182,14 @@ func (v *vip[A]) stored() storedVIP {
 		*limit.duration = fromSec(*limit.sec)
 	}
 	return stored
+}
+
+// broadcast is 0 where there is none.
+func (v *vip[A]) broadcast() netip.Addr {
+	if a := fromAddr(v.Broadcast); !a.IsUnspecified() {
+		return a
+	}
+	return netip.Addr{}
 }
 
 func (words[A]) members(g *Generation, entries uint32) (any, error) {

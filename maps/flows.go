@@ -34,21 +34,25 @@ const (
 	Dead = FlowState(bpf.Lb4FlowStateFLOW_DEAD)
 	// Reset: the drain's deadline has passed, both ends are reset.
 	Reset = FlowState(bpf.Lb4FlowStateFLOW_RESET)
+	// Cookie: the client had to show that it exists; it knows the member's sequence
+	// numbers shifted.
+	Cookie = FlowState(bpf.Lb4FlowStateFLOW_COOKIE)
 )
 
 // Flow is what a packet of a FlowKey becomes.
 type Flow struct {
 	// Source and Destination after translation.
 	Source, Destination netip.AddrPort
-	// Slot and Serial of the member.
-	Slot   uint16
-	Serial uint32
-	State  FlowState
+	// Slot and Serial of the member; Place of the source address that it sees.
+	Slot, Place uint16
+	Serial      uint32
+	State       FlowState
 	// Seen is when the last packet of this direction came, Started the SYN's time.
 	Seen, Started Tick
 	// Next is the highest sequence number sent so far + 1, Ack the last
-	// acknowledgment sent, TSDelta what is added to the client's TSval.
-	Next, Ack, TSDelta uint32
+	// acknowledgment sent. Shift is what is added to the client's TSval (Timestamps), or
+	// to the member's sequence numbers (Cookie).
+	Next, Ack, Shift uint32
 }
 
 // FlowEntry is one entry of the flow table: one direction of a connection.

@@ -30,8 +30,8 @@ func TestFlows(t *testing.T) {
 	value := bpf.Lb4Flow{
 		Saddr: addr4(t, "172.16.100.11"), Daddr: addr4(t, "172.16.100.9"),
 		Sport: toPort(1024), Dport: toPort(8080),
-		Slot: 3, State: uint32(bpf.Lb4FlowStateFLOW_FIN_CLIENT), Seen: 7, Next: 8, Ack: 9,
-		TsDelta: 10, Started: 11, Serial: 12,
+		Slot: 3, Snat: 2, State: uint32(bpf.Lb4FlowStateFLOW_FIN_CLIENT), Seen: 7, Next: 8, Ack: 9,
+		Shift: 10, Started: 11, Serial: 12,
 	}
 	if err := p.own.Flows.Put(&key, &value); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestFlows(t *testing.T) {
 		Flow: Flow{
 			Source:      netip.MustParseAddrPort("172.16.100.11:1024"),
 			Destination: netip.MustParseAddrPort("172.16.100.9:8080"),
-			Slot:        3, Serial: 12, State: FinClient, Seen: 7, Started: 11, Next: 8, Ack: 9, TSDelta: 10,
+			Slot:        3, Place: 2, Serial: 12, State: FinClient, Seen: 7, Started: 11, Next: 8, Ack: 9, Shift: 10,
 		},
 	}
 	n := 0

@@ -35,8 +35,11 @@ type VIP struct {
 	// Address and port that clients know.
 	Address  netip.AddrPort
 	Protocol Protocol
-	// SNAT is the source address toward members.
-	SNAT netip.Addr
+	// Broadcast is the address of all hosts of the VIP's subnet, which no host has as
+	// its own; the zero Addr if there is none.
+	Broadcast netip.Addr
+	// SNAT are the source addresses toward members, the VIP's own first.
+	SNAT Sources
 	// Refuse answers every new connection with a RST (pool admin-down).
 	Refuse bool
 	// Affinity is SOURCE_IP persistence; Write wants EnableAffinity before.
@@ -52,6 +55,68 @@ type VIP struct {
 	// packets, a handshake, a handshake while the table is under pressure, a closed
 	// flow, a closed flow without timestamps, an affinity entry (0 = for ever).
 	Idle, HalfOpen, HalfOpenPressure, Closing, Rest, AffinityTimeout time.Duration
+}
+
+// Source is a place for a source address toward members. A flow knows its address by
+// the place, so an address keeps it for as long as it has flows.
+type Source struct {
+	// Address, the zero Addr in a place that is free.
+	Address netip.Addr
+	// Closing: no new connection gets a port of it.
+	Closing bool
+}
+
+// Sources are all places; the first is the VIP's own.
+type Sources [MaxSources]Source
+
+// SourcesOf gives the addresses the first places, in order.
+func SourcesOf(addresses ...netip.Addr) Sources {
+	var s Sources
+	for place, address := range addresses[:min(len(addresses), MaxSources)] {
+		s[place].Address = address
+	}
+	return s
+}
+
+// Places is how many places are in use, free ones between them included.
+func (s *Sources) Places() int {
+	places := 0
+	for place, source := range s {
+		if source.Address.IsValid() {
+			places = place + 1
+		}
+	}
+	return places
+}
+
+// Used returns the places that have an address, ascending.
+func (s *Sources) Used() []uint16 {
+	var used []uint16
+	for place, source := range s {
+		if source.Address.IsValid() {
+			used = append(used, uint16(place))
+		}
+	}
+	return used
+}
+
+// check: the first place is the VIP's, and no address has two.
+func (s *Sources) check(vip netip.Addr) error {
+	if s[0] != (Source{Address: vip}) {
+		return invalid("source address %s of the first place is not the VIP's", s[0].Address)
+	}
+	known := make(map[netip.Addr]bool)
+	for place, source := range s {
+		switch {
+		case known[source.Address]:
+			return invalid("source address %s has two places", source.Address)
+		case source.Address.IsValid():
+			known[source.Address] = true
+		case source.Closing:
+			return invalid("place %d of source addresses is free and closing", place)
+		}
+	}
+	return nil
 }
 
 // Member is a member as one generation knows it.
@@ -158,6 +223,9 @@ func (g *Generation) check() error {
 		return invalid("listener port 0")
 	case g.VIP.Protocol != TCP && g.VIP.Protocol != UDP:
 		return invalid("protocol %s", g.VIP.Protocol)
+	}
+	if err := g.VIP.SNAT.check(g.VIP.Address.Addr()); err != nil {
+		return err
 	}
 	if err := g.checkMembers(); err != nil {
 		return err

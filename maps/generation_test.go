@@ -71,6 +71,11 @@ func TestBytesInTheKernel(t *testing.T) {
 	g := example(0x01020304, 1)
 	g.VIP.Address = netip.MustParseAddrPort("172.16.100.11:8080")
 	g.VIP.Refuse = true
+	bigger(t, p, 4)
+	if _, err := p.AddPorts(3, 1); err != nil {
+		t.Fatal(err)
+	}
+	g.VIP.SNAT[3] = Source{Address: netip.MustParseAddr("172.16.100.12"), Closing: true}
 	write(t, p, g)
 
 	raw, err := p.inner[place{vips, 0}].LookupBytes(uint32(0))
@@ -89,9 +94,12 @@ func TestBytesInTheKernel(t *testing.T) {
 		{"half", 20, []byte{0, 0, 0, 0}},
 		{"schedule_len", 24, []byte{1, 0, 0, 0}},
 		{"connection_limit: none", 36, []byte{0xff, 0xff, 0xff, 0xff}},
-		{"snat", 68, []byte{172, 16, 100, 11}},
-		{"generation in host order", 72, []byte{4, 3, 2, 1}},
-		{"id", 76, []byte{0x0b, 0x1d, 0x5c, 0x4e, 0x7a, 0x1f}},
+		{"generation in host order", 68, []byte{4, 3, 2, 1}},
+		{"snats", 72, []byte{4, 0, 0, 0}},
+		{"snat_open", 76, []byte{1, 0, 0, 0}},
+		// A free place has the VIP's own.
+		{"snat", 80, []byte{172, 16, 100, 11, 172, 16, 100, 11, 172, 16, 100, 11, 172, 16, 100, 12, 0, 0, 0, 0}},
+		{"id", 144, []byte{0x0b, 0x1d, 0x5c, 0x4e, 0x7a, 0x1f}},
 	} {
 		if got := raw[c.at : c.at+len(c.want)]; !bytes.Equal(got, c.want) {
 			t.Errorf("vip %s at %d: % x, want % x", c.what, c.at, got, c.want)
@@ -122,8 +130,15 @@ func TestWhatProgramsWouldStumbleOverIsRefused(t *testing.T) {
 	}{
 		{"method", func(g *Generation) { g.VIP.Method = 3 }},
 		{"port 0", func(g *Generation) { g.VIP.Address = netip.AddrPortFrom(g.VIP.Address.Addr(), 0) }},
-		{"not IPv4", func(g *Generation) { g.VIP.Address = netip.MustParseAddrPort("[2001:db8::1]:80") }},
-		{"source address", func(g *Generation) { g.VIP.SNAT = netip.Addr{} }},
+		{"not IPv4", func(g *Generation) {
+			g.VIP.Address = netip.MustParseAddrPort("[2001:db8::1]:80")
+			g.VIP.SNAT = SourcesOf(g.VIP.Address.Addr())
+		}},
+		{"source address", func(g *Generation) { g.VIP.SNAT = Sources{} }},
+		{"not the VIP's", func(g *Generation) { g.VIP.SNAT[0].Closing = true }},
+		{"two places", func(g *Generation) { g.VIP.SNAT[1] = g.VIP.SNAT[0] }},
+		{"free and closing", func(g *Generation) { g.VIP.SNAT[1].Closing = true }},
+		{"place 1 of 1", func(g *Generation) { g.VIP.SNAT[1].Address = netip.MustParseAddr("10.0.0.1") }},
 		{"protocol", func(g *Generation) { g.VIP.Protocol = 0 }},
 		{"vip: id", func(g *Generation) { g.VIP.ID = "x" }},
 		{"idle", func(g *Generation) { g.VIP.Idle = -time.Second }},
@@ -135,7 +150,7 @@ func TestWhatProgramsWouldStumbleOverIsRefused(t *testing.T) {
 		{"affinity without a table", func(g *Generation) { g.VIP.Affinity = true }},
 		{"not added", func(g *Generation) { g.Members = append(g.Members, exampleMember(2)) }},
 		{"ascending", func(g *Generation) { g.Members[1].Slot = 0 }},
-		{"slot 2048", func(g *Generation) { g.Members[1].Slot = 2048 }},
+		{"slot 1984", func(g *Generation) { g.Members[1].Slot = 1984 }},
 		{"serial 0", func(g *Generation) { g.Members[0].Serial = 0 }},
 		{"weight 257", func(g *Generation) { g.Members[0].Weight = 257 }},
 		{"port 0", func(g *Generation) { g.Members[0].Address = netip.MustParseAddrPort("10.0.0.1:0") }},

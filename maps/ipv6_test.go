@@ -39,7 +39,7 @@ func newPool6(t testing.TB) *Pool {
 func example6(number uint32, slots ...uint16) Generation {
 	g := example(number, slots...)
 	g.VIP.Address = netip.MustParseAddrPort("[2001:db8:64::11]:80")
-	g.VIP.SNAT = g.VIP.Address.Addr()
+	g.VIP.SNAT = SourcesOf(g.VIP.Address.Addr())
 	for i := range g.Members {
 		b := netip.MustParseAddr("2001:db8:64::").As16()
 		binary.BigEndian.PutUint16(b[14:], g.Members[i].Slot+0x100)
@@ -64,6 +64,7 @@ func TestSharedLayout(t *testing.T) {
 		{bpf.Lb4Conns{}, bpf.Lb6Conns{}},
 		{bpf.Lb4HalfOpenNode{}, bpf.Lb6HalfOpenNode{}},
 		{bpf.Lb4HalfOpenUse{}, bpf.Lb6HalfOpenUse{}},
+		{bpf.Lb4Expiry{}, bpf.Lb6Expiry{}},
 		{bpf.Lb4Health{}, bpf.Lb6Health{}},
 		{bpf.Lb4MemberCounters{}, bpf.Lb6MemberCounters{}},
 		{bpf.Lb4MemberState{}, bpf.Lb6MemberState{}},

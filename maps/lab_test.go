@@ -156,7 +156,7 @@ func exampleVIP() VIP {
 	return VIP{
 		ID:       "0b1d5c4e-7a1f-4f1c-9d3e-6a5b4c3d2e1f",
 		Address:  netip.MustParseAddrPort("172.16.100.11:80"),
-		Protocol: TCP, SNAT: netip.MustParseAddr("172.16.100.11"),
+		Protocol: TCP, SNAT: SourcesOf(netip.MustParseAddr("172.16.100.11")),
 		Method: RoundRobin, HashSeed: 0x1234, ConnectionLimit: NoLimit, FlowLimit: 16384,
 		Idle: 7440 * time.Second, HalfOpen: time.Minute, HalfOpenPressure: 5 * time.Second,
 		Closing: 10 * time.Second, Rest: time.Minute, AffinityTimeout: 3 * time.Hour,

@@ -13,12 +13,15 @@ import (
 
 // Layout is the version of all structs that live in pinned maps. It is part of the
 // pins' path: a program of another layout never meets these maps.
-const Layout = 1
+const Layout = 2
 
 // Sizes that the layout fixes.
 const (
 	// MaxSlots bounds a slot: 0..MaxSlots-1.
-	MaxSlots = 2048
+	MaxSlots = 1984
+	// MaxSources is how many source addresses toward members a VIP can have, its own
+	// included.
+	MaxSources = 16
 	// MaxWeight is the highest weight of a member.
 	MaxWeight = 256
 	// MaxSchedule is how many places a schedule can have: 1,024 members of the
@@ -31,16 +34,20 @@ const (
 	// NoLimit as VIP.ConnectionLimit means there is none.
 	NoLimit = 1<<32 - 1
 
+	// slotRange is MaxSlots as what programs can mask an index by.
+	slotRange = 2048
 	// block is the number of slots in a block of weights or schedule.
 	block = 32
 )
 
 // These do not compile once the generated structs say otherwise.
 var (
-	_ [MaxSlots]uint32 = bpf.Lb4Conns{}.Count
-	_ [NATWords]uint64 = bpf.Lb4MemberState{}.Ports
-	_ [block]uint16    = bpf.Lb4ScheduleBlock{}.Slot
-	_ [block]uint32    = bpf.Lb4WeightBlock{}.Weight
+	_ [slotRange]uint32       = bpf.Lb4Conns{}.Count
+	_ [MaxSources]bpf.Lb4Addr = bpf.Lb4Vip{}.Snat
+	_ [MaxSources]bpf.Lb6Addr = bpf.Lb6Vip{}.Snat
+	_ [NATWords]uint64        = bpf.Lb4MemberState{}.Ports
+	_ [block]uint16           = bpf.Lb4ScheduleBlock{}.Slot
+	_ [block]uint32           = bpf.Lb4WeightBlock{}.Weight
 )
 
 // PoolMaps are the maps of one pool, by the names they have in the objects.
@@ -50,6 +57,8 @@ type PoolMaps struct {
 	Conns        *ebpf.Map `ebpf:"conns"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Drops        *ebpf.Map `ebpf:"drops"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Expiry       *ebpf.Map `ebpf:"expiry"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	Health       *ebpf.Map `ebpf:"health"`
 	MemberStates *ebpf.Map `ebpf:"member_states"`

@@ -28,6 +28,33 @@ func (p *Pool) ReplaceFlows(by *ebpf.Map) (former *ebpf.Map) {
 	return former
 }
 
+// CopyStates puts all ports into another outer map, one with room for more source
+// addresses. Until ReplaceStates no slot or source may come or go.
+func (p *Pool) CopyStates(to *ebpf.Map) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var keys, values []uint32
+	for at, m := range p.inner {
+		if at.outer == memberStates {
+			keys, values = append(keys, at.index), append(values, uint32(m.FD()))
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	_, err := to.BatchUpdate(keys, values, nil)
+	return wrap(err, "copy ports")
+}
+
+// ReplaceStates makes another outer map of ports the pool's and returns the former one,
+// which is the caller's now. Both hold the same inner maps. Nothing may use the pool
+// meanwhile.
+func (p *Pool) ReplaceStates(by *ebpf.Map) (former *ebpf.Map) {
+	former, p.own.MemberStates = p.own.MemberStates, by
+	p.outers[memberStates] = by
+	return former
+}
+
 // SettleFlows merges what became of flows in the former table, to which nobody writes
 // any more, into the pool's, which programs use. A packet that changes a flow in the
 // very moment may be overlooked: the next packet of that flow makes up for it, unless

@@ -14,6 +14,9 @@ type DropReason uint32
 // Verdict says what became of a packet that went on.
 type Verdict uint32
 
+// Event is worth a count, but does not decide what becomes of a packet.
+type Event uint32
+
 // dropNames follows enum drop_reason; a test compares it with the object's BTF.
 var dropNames = [bpf.Lb4DropReasonDROP_MAX]string{
 	bpf.Lb4DropReasonDROP_NONE:           "none",
@@ -50,6 +53,8 @@ var dropNames = [bpf.Lb4DropReasonDROP_MAX]string{
 	bpf.Lb4DropReasonDROP_ICMP_SEQ:       "icmp_seq",
 	bpf.Lb4DropReasonDROP_UDP_LEN:        "udp_len",
 	bpf.Lb4DropReasonDROP_V6EXT:          "v6_ext",
+	bpf.Lb4DropReasonDROP_SYN_COOKIE:     "syn_cookie",
+	bpf.Lb4DropReasonDROP_IP_OPTS:        "ip_opts",
 }
 
 var verdictNames = [bpf.Lb4VerdictVERDICT_MAX]string{
@@ -58,9 +63,16 @@ var verdictNames = [bpf.Lb4VerdictVERDICT_MAX]string{
 	bpf.Lb4VerdictVERDICT_ANSWERED:  "answered",
 }
 
+// eventNames follows enum event.
+var eventNames = [bpf.Lb4EventEVENT_MAX]string{
+	bpf.Lb4EventEVENT_ARP_CONFLICT:    "arp_conflict",
+	bpf.Lb4EventEVENT_NAT_PRESSURE:    "nat_pressure",
+	bpf.Lb4EventEVENT_COOKIE_ACCEPTED: "cookie_accepted",
+}
+
 // stateNames follows enum flow_state, by bit.
 var stateNames = [...]string{
-	"member_side", "timestamps", "syn_ack", "fin_client", "fin_member", "closed", "dead", "reset",
+	"member_side", "timestamps", "syn_ack", "fin_client", "fin_member", "closed", "dead", "reset", "cookie",
 }
 
 // String returns the reason's name, "drop_<n>" for one that this version does not know.
@@ -80,11 +92,22 @@ func (v Verdict) String() string {
 	return fmt.Sprintf("verdict_%d", uint32(v))
 }
 
+// String returns the event's name, "event_<n>" for one that this version does not know.
+func (e Event) String() string {
+	if int(e) < len(eventNames) {
+		return eventNames[e]
+	}
+	return fmt.Sprintf("event_%d", uint32(e))
+}
+
 // DropReasons returns the names of all reasons for which a packet can end.
 func DropReasons() []string { return append([]string(nil), dropNames[1:]...) }
 
 // Verdicts returns the names of all verdicts.
 func Verdicts() []string { return append([]string(nil), verdictNames[:]...) }
+
+// Events returns the names of all events.
+func Events() []string { return append([]string(nil), eventNames[:]...) }
 
 // String joins the names of the bits that are set with "|"; "open" without any.
 func (s FlowState) String() string {

@@ -40,6 +40,7 @@ func names(t *testing.T, enum, prefix string, name func(uint32) string) {
 func TestEveryReasonHasItsName(t *testing.T) {
 	names(t, "drop_reason", "DROP_", func(v uint32) string { return DropReason(v).String() })
 	names(t, "verdict", "VERDICT_", func(v uint32) string { return Verdict(v).String() })
+	names(t, "event", "EVENT_", func(v uint32) string { return Event(v).String() })
 	names(t, "flow_state", "FLOW_", func(v uint32) string { return FlowState(v).String() })
 	names(t, "method", "METHOD_", func(v uint32) string { return strings.ToLower(Method(v).String()) })
 }
@@ -51,8 +52,11 @@ func TestListsOfNames(t *testing.T) {
 	if got, want := len(Verdicts()), len(enumOf(t, "verdict"))-1; got != want {
 		t.Errorf("%d verdicts, the enum has %d without MAX", got, want)
 	}
+	if got, want := len(Events()), len(enumOf(t, "event"))-1; got != want {
+		t.Errorf("%d events, the enum has %d without MAX", got, want)
+	}
 	seen := make(map[string]bool)
-	for _, name := range append(DropReasons(), Verdicts()...) {
+	for _, name := range append(append(DropReasons(), Verdicts()...), Events()...) {
 		if name == "" || seen[name] {
 			t.Errorf("name %q is empty or there twice", name)
 		}
@@ -64,6 +68,7 @@ func TestUnknownNames(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{DropReason(999).String(), "drop_999"},
 		{Verdict(999).String(), "verdict_999"},
+		{Event(999).String(), "event_999"},
 		{Method(9).String(), "METHOD_9"},
 		{Protocol(41).String(), "proto_41"},
 		{FlowState(0).String(), "open"},

@@ -15,15 +15,15 @@ import (
 
 func TestSlotsComeAndGo(t *testing.T) {
 	p := newPool(t)
-	added, err := p.AddSlots(7, 0, 2047)
+	added, err := p.AddSlots(7, 0, 1983)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := pins(added), "counters_0 counters_2047 counters_7 "+
-		"member_states_0 member_states_2047 member_states_7"; got != want {
+	if got, want := pins(added), "counters_0 counters_1983 counters_7 "+
+		"member_states_0 member_states_1983 member_states_7"; got != want {
 		t.Errorf("made %q, want %q", got, want)
 	}
-	if got := p.Slots(); !slices.Equal(got, []uint16{0, 7, 2047}) {
+	if got := p.Slots(); !slices.Equal(got, []uint16{0, 7, 1983}) {
 		t.Errorf("slots %v", got)
 	}
 	consistent(t, p)
@@ -34,7 +34,7 @@ func TestSlotsComeAndGo(t *testing.T) {
 	if err := p.RemoveSlots(7, 100); err != nil { // 100 was never there
 		t.Fatal(err)
 	}
-	if got := p.Slots(); !slices.Equal(got, []uint16{0, 2047}) {
+	if got := p.Slots(); !slices.Equal(got, []uint16{0, 1983}) {
 		t.Errorf("slots after removal %v", got)
 	}
 	consistent(t, p)
@@ -153,7 +153,9 @@ func TestPlaceNames(t *testing.T) {
 			t.Errorf("%s_12 is read as %v, %v", outer, at, ok)
 		}
 	}
-	if got := SlotInner(3); !slices.Equal(got, []string{"member_states_3", "counters_3"}) {
+	got := SlotInner(3)
+	if want := []string{"counters_3", "member_states_3", "member_states_1987"}; !slices.Equal(got[:3], want) ||
+		len(got) != 1+MaxSources {
 		t.Errorf("inner maps of slot 3: %v", got)
 	}
 }
@@ -304,4 +306,22 @@ func count(t testing.TB, p *Pool, slot uint16, c Counters) {
 	if err := m.Put(uint32(0), perCPU); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// bigger gives a pool's ports an outer map with room for so many source addresses.
+func bigger(t testing.TB, p *Pool, sources uint32) {
+	t.Helper()
+	spec := loadSpec(t).Maps[memberStates].Copy()
+	spec.MaxEntries = StateEntries(sources)
+	to, err := ebpf.NewMap(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.CopyStates(to); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.ReplaceStates(to).Close(); err != nil {
+		t.Fatal(err)
+	}
+	consistent(t, p)
 }

@@ -10,10 +10,11 @@ import (
 type MemberState struct {
 	// Active counts established flows that are not closed.
 	Active uint32
-	// PortsUsed of NATPorts source ports are taken toward the member.
+	// PortsUsed source ports are taken toward the member, those of all source addresses;
+	// each has NATPorts.
 	PortsUsed uint32
-	// PortCursor counts the ports that were tried; its remainder by NATPorts is the
-	// one to try next.
+	// PortCursor counts the ports of the VIP's own address that were tried; its remainder
+	// by NATPorts is the one to try next.
 	PortCursor uint32
 }
 
@@ -29,42 +30,62 @@ type PoolState struct {
 // MemberState reads what the member in the slot holds. ErrNotFound without such a
 // slot.
 func (p *Pool) MemberState(slot uint16) (MemberState, error) {
-	stored, err := p.memberState(slot)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	stored, err := p.memberState(slot, 0)
 	if err != nil {
 		return MemberState{}, err
 	}
-	return MemberState{Active: stored.Active, PortsUsed: stored.PortsUsed, PortCursor: stored.PortCursor}, nil
+	state := MemberState{Active: stored.Active, PortsUsed: stored.PortsUsed, PortCursor: stored.PortCursor}
+	for source := uint16(1); source < p.sources(); source++ {
+		if p.inner[portsAt(slot, source)] == nil {
+			continue
+		}
+		if stored, err = p.memberState(slot, source); err != nil {
+			return MemberState{}, err
+		}
+		state.PortsUsed += stored.PortsUsed
+	}
+	return state, nil
 }
 
-func (p *Pool) memberState(slot uint16) (*bpf.Lb4MemberState, error) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	m, err := p.at(memberStates, uint32(slot))
+// memberState reads one inner map. The lock is held.
+func (p *Pool) memberState(slot, source uint16) (*bpf.Lb4MemberState, error) {
+	if int(slot) >= MaxSlots || source >= p.sources() {
+		return nil, fmt.Errorf("read state of slot %d, source %d: %w", slot, source, ErrNotFound)
+	}
+	at := portsAt(slot, source)
+	m, err := p.at(at.outer, at.index)
 	if err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
 	var stored bpf.Lb4MemberState
 	if err := m.Lookup(uint32(0), &stored); err != nil {
-		return nil, wrap(err, "read state of slot %d", slot)
+		return nil, wrap(err, "read state of slot %d, source %d", slot, source)
 	}
 	return &stored, nil
 }
 
-// Ports are the source ports toward one member, as they were when they were read.
+// Ports are the ports of one source address toward one member, as they were when they
+// were read.
 type Ports struct {
 	// Used is how many are taken.
-	Used  uint32
-	taken [NATWords]uint64
+	Used uint32
+	// Cursor counts those that were tried.
+	Cursor uint32
+	taken  [NATWords]uint64
 }
 
-// Ports reads which source ports toward the member in the slot are taken.
-// ErrNotFound without such a slot.
-func (p *Pool) Ports(slot uint16) (*Ports, error) {
-	stored, err := p.memberState(slot)
+// Ports reads which ports of a source address toward the member in the slot are taken.
+// ErrNotFound without such a slot, or if it has no ports of that address.
+func (p *Pool) Ports(slot, source uint16) (*Ports, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	stored, err := p.memberState(slot, source)
 	if err != nil {
 		return nil, err
 	}
-	return &Ports{Used: stored.PortsUsed, taken: stored.Ports}, nil
+	return &Ports{Used: stored.PortsUsed, Cursor: stored.PortCursor, taken: stored.Ports}, nil
 }
 
 // NextTaken returns the first word at or after the given one in which a port is
@@ -78,13 +99,14 @@ func (p *Ports) NextTaken(word uint32) (next uint32, ok bool) {
 	return 0, false
 }
 
-// StartPorts makes a new slot take its first port at the cursor. Only before a
-// generation knows the slot: programs write to the same entry. ErrNotFound without
-// such a slot.
-func (p *Pool) StartPorts(slot uint16, cursor uint32) error {
+// StartPorts makes a new slot take its first port of a source address at the cursor.
+// Only before a generation knows the slot: programs write to the same entry. ErrNotFound
+// without such a slot.
+func (p *Pool) StartPorts(slot, source uint16, cursor uint32) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	m, err := p.at(memberStates, uint32(slot))
+	at := portsAt(slot, source)
+	m, err := p.at(at.outer, at.index)
 	if err != nil {
 		return fmt.Errorf("set port cursor: %w", err)
 	}
@@ -107,5 +129,5 @@ func (p *Pool) Conns() ([]uint32, error) {
 	if err := p.own.Conns.Lookup(uint32(0), &stored); err != nil {
 		return nil, wrap(err, "read connections")
 	}
-	return stored.Count[:], nil
+	return stored.Count[:MaxSlots], nil
 }

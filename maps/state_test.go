@@ -11,13 +11,13 @@ import (
 func TestStartPorts(t *testing.T) {
 	p := newPool(t)
 	addSlots(t, p, 3)
-	if err := p.StartPorts(3, 5000); err != nil {
+	if err := p.StartPorts(3, 0, 5000); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := p.MemberState(3); err != nil || got != (MemberState{PortCursor: 5000}) {
 		t.Errorf("member state %+v, %v", got, err)
 	}
-	if err := p.StartPorts(4, 1); !errors.Is(err, ErrNotFound) {
+	if err := p.StartPorts(4, 0, 1); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a slot that is not there: %v", err)
 	}
 }
@@ -31,7 +31,7 @@ func TestPorts(t *testing.T) {
 	if err := p.inner[place{memberStates, 3}].Put(uint32(0), &stored); err != nil {
 		t.Fatal(err)
 	}
-	ports, err := p.Ports(3)
+	ports, err := p.Ports(3, 0)
 	if err != nil || ports.Used != 3 {
 		t.Fatalf("ports %+v, %v", ports, err)
 	}
@@ -43,7 +43,7 @@ func TestPorts(t *testing.T) {
 	if got, ok := ports.NextTaken(NATWords); ok {
 		t.Errorf("word %d after the last one", got)
 	}
-	if _, err := p.Ports(4); !errors.Is(err, ErrNotFound) {
+	if _, err := p.Ports(4, 0); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a slot that is not there: %v", err)
 	}
 }

@@ -37,12 +37,13 @@ type (
 		Daddr   A
 		Sport   uint16
 		Dport   uint16
-		Slot    uint32
+		Slot    uint16
+		Snat    uint16
 		State   uint32
 		Seen    uint32
 		Next    uint32
 		Ack     uint32
-		TsDelta uint32
+		Shift   uint32
 		Started uint32
 		Serial  uint32
 	}
@@ -54,10 +55,11 @@ type (
 	}
 
 	halfOpen[A address] struct {
-		_        structs.HostLayout
-		Flow     flow[A]
-		Ring     uint32
-		Reserved uint32
+		_       structs.HostLayout
+		Flow    flow[A]
+		Ring    uint32
+		Window  uint16
+		Segment uint16
 	}
 
 	vip[A address] struct {
@@ -80,8 +82,11 @@ type (
 		ClosingSec          uint32
 		RestSec             uint32
 		AffinitySec         uint32
-		Snat                A
 		Generation          uint32
+		Snats               uint32
+		SnatOpen            uint32
+		Snat                [MaxSources]A
+		Broadcast           A
 		Id                  [16]uint8
 	}
 
@@ -205,14 +210,15 @@ func fromFlow[A address](f *flow[A]) Flow {
 	return Flow{
 		Source:      fromAddrPort(f.Saddr, f.Sport),
 		Destination: fromAddrPort(f.Daddr, f.Dport),
-		Slot:        uint16(f.Slot),
+		Slot:        f.Slot,
+		Place:       f.Snat,
 		Serial:      f.Serial,
 		State:       FlowState(f.State),
 		Seen:        Tick(f.Seen),
 		Started:     Tick(f.Started),
 		Next:        f.Next,
 		Ack:         f.Ack,
-		TSDelta:     f.TsDelta,
+		Shift:       f.Shift,
 	}
 }
 

@@ -77,6 +77,8 @@ func TestSizesAreTheObjects(t *testing.T) {
 		"pool_state":     {uint32(0), bpf.Lb4PoolState{}},
 		"verdicts":       {uint32(0), uint64(0)},
 		"drops":          {uint32(0), uint64(0)},
+		"events":         {uint32(0), uint64(0)},
+		"expiry":         {uint32(0), bpf.Lb4Expiry{}},
 		vips:             {uint32(0), vip[bpf.Lb4Addr]{}},
 		members:          {uint32(0), member[bpf.Lb4Addr]{}},
 		schedules:        {uint32(0), bpf.Lb4ScheduleBlock{}},
@@ -213,12 +215,17 @@ func FuzzVIPRoundTrip(f *testing.F) {
 		g := Generation{Number: sec ^ ip, VIP: VIP{
 			ID:      "01234567-89ab-cdef-0123-456789abcdef",
 			Address: netip.AddrPortFrom(netip.AddrFrom4(b), port),
-			SNAT:    netip.AddrFrom4([4]byte{b[3], b[2], b[1], b[0]}), Protocol: Protocol(flags),
+			SNAT:    SourcesOf(netip.AddrFrom4(b)), Protocol: Protocol(flags),
 			Refuse: flags&1 != 0, Affinity: flags&2 != 0, Method: Method(method),
 			HashSeed: ip * 3, ConnectionLimit: ip * 5, FlowLimit: ip * 7,
 			Idle: fromSec(sec), HalfOpen: fromSec(sec / 2), HalfOpenPressure: fromSec(sec / 3),
 			Closing: fromSec(sec / 5), Rest: fromSec(sec / 7), AffinityTimeout: fromSec(sec / 11),
 		}}
+		for place := range MaxSources - 1 { // some of the places, some of them closing
+			if other := (netip.AddrFrom4([4]byte{b[0], b[1], b[2], b[3] ^ byte(place+1)})); method>>place&1 != 0 {
+				g.VIP.SNAT[place+1] = Source{Address: other, Closing: sec>>place&1 != 0}
+			}
+		}
 		value, err := words[bpf.Lb4Addr]{}.vip(&g, 1, 9)
 		if err != nil {
 			t.Fatal(err)

@@ -54,9 +54,13 @@ func (p *Pool) check(gen *Generation) error {
 	if err := gen.check(); err != nil {
 		return err
 	}
+	sources := gen.VIP.SNAT.Used()
+	if last := sources[len(sources)-1]; last >= p.sources() {
+		return invalid("source address %s in place %d of %d", gen.VIP.SNAT[last].Address, last, p.sources())
+	}
 	for _, m := range gen.Members {
-		if !p.hasSlot(m.Slot) {
-			return invalid("member %s in slot %d, which was not added", m.ID, m.Slot)
+		if !p.hasSlot(m.Slot, sources) {
+			return invalid("member %s in slot %d, which was not added, or not for all source addresses", m.ID, m.Slot)
 		}
 	}
 	if gen.VIP.Affinity && p.inner[place{affinities, 0}] == nil {

@@ -275,7 +275,7 @@ func (b *balancer) outside() string { return "tap" + b.port[:11] }
 
 // pin is the path of a pin, as in pin("links", "tcx").
 func (b *balancer) pin(directory, name string) string {
-	return filepath.Join(b.w.bpffs, "pools", b.id, "v1", directory, name)
+	return filepath.Join(b.w.bpffs, "pools", b.id, layout, directory, name)
 }
 
 // close deletes the balancer. All connections must have been counted out and nothing

@@ -10,9 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/rows"
 )
 
 func TestDrain(t *testing.T) {
+	rows.Proves(t, 107)
 	onEveryHook(t, lab.TutorialOptions{}, func(w *world) {
 		w.test("removed", drainRemoved)
 		w.test("administratively down", drainAdminDown)
@@ -162,14 +164,16 @@ func drainPool(w *world) {
 
 // TestIdle: what ends without a word is expired, and counted out.
 func TestIdle(t *testing.T) {
+	rows.Proves(t, 56, 69, 70)
 	w := newWorld(t, "auto", lab.TutorialOptions{})
 	const seconds = 10 // the least that can be set
 	b := w.balance(balancerOptions{endpoints: w.endpoints(echoPort), vip: object{"idle_timeout": seconds}})
-	silent, talking := b.open(), b.open()
+	full, sent := b.stuffed()
+	silent, talking, kept := b.open(), b.open(), b.keptAlive()
 	start := time.Now()
 	until(t, 2*patience, func() error {
 		w.mustEcho(talking)
-		if n := b.stats().number("active_connections"); n != 1 {
+		if n := b.stats().number("active_connections"); n != 3 {
 			return fmt.Errorf("%v connections are active", n)
 		}
 		return nil
@@ -179,7 +183,10 @@ func TestIdle(t *testing.T) {
 	if took < seconds*time.Second {
 		t.Errorf("a silent connection was ended after %s, want no less than %d s", took, seconds)
 	}
-	w.mustEcho(talking)
+	w.mustEcho(talking, kept)
+	if err := full.unstuff(sent); err != nil {
+		t.Errorf("%d bytes that nobody has read: %v", sent, err)
+	}
 	if err := silent.conn.SetDeadline(time.Now().Add(echoTimeout)); err != nil {
 		t.Fatal(err)
 	}
@@ -187,4 +194,7 @@ func TestIdle(t *testing.T) {
 		t.Error(err)
 	}
 	b.awaitDrops("no_entry", 0)
+	if _, err := io.Copy(io.Discard, silent.reader); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the client whose connection is gone heard %v, want a RST", err)
+	}
 }

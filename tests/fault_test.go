@@ -149,7 +149,7 @@ func TestLeftovers(t *testing.T) {
 		{"ip", "netns", "add", "qlbaas-" + unknown},
 		{"touch", "/run/netns/qlbaas-" + halfMade},
 		{"touch", "/run/netns/qlbaas-not-a-pool"},
-		{"mkdir", "-p", filepath.Join(w.bpffs, "pools", unknown, "v1", "maps")},
+		{"mkdir", "-p", filepath.Join(w.bpffs, "pools", unknown, layout, "maps")},
 	} {
 		if _, err := w.Node.Run(ctx, command[0], command[1:]...); err != nil {
 			t.Fatal(err)

@@ -37,6 +37,7 @@ func TestIPv6(t *testing.T) {
 		w.test("persistence", func(w *world) {
 			w.only(w.balance(balancerOptions{persistence: "SOURCE_IP"}).ask(10))
 		})
+		w.test("ping", pings)
 		w.test("nobody", func(w *world) {
 			b := w.balance(balancerOptions{})
 			b.setPool(object{"admin_state_up": false})
@@ -63,22 +64,6 @@ func TestIPv6Restart(t *testing.T) {
 	b.setVIP(object{"admin_state_up": false})
 	b.setVIP(object{"admin_state_up": true})
 	w.mustEcho(flows...)
-}
-
-// TestIPv6SmallHop: a path with a smaller MTU is learned by both ends, through the
-// balancer.
-func TestIPv6SmallHop(t *testing.T) {
-	onEveryHook(t, lab.TutorialOptions{IPv6: true}, func(w *world) {
-		b := w.balance(balancerOptions{})
-		link, err := w.Router.Netlink().LinkByName("outside")
-		if err == nil {
-			err = w.Router.Netlink().LinkSetMTU(link, 1400)
-		}
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.bulkBy(b, b.client, 1<<20)
-	})
 }
 
 // TestBothFamilies: one node serves pools of both, and an address of the wrong family

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/rows"
 )
 
 // The crowd of TestLeastConnectionsCrowd.
@@ -23,6 +24,7 @@ const (
 // TestLeastConnectionsCrowd: with many members and connections of mixed length no
 // member ever holds more than a tenth above the mean.
 func TestLeastConnectionsCrowd(t *testing.T) {
+	rows.Proves(t, 123)
 	w := newWorld(t, "auto", lab.TutorialOptions{Members: crowdMembers, MembersPerHost: crowdMembers})
 	b := w.balance(balancerOptions{method: "LEAST_CONNECTIONS", endpoints: w.endpoints(echoPort)})
 	seed := rand.Uint64()
@@ -55,6 +57,18 @@ func TestLeastConnectionsCrowd(t *testing.T) {
 	for _, s := range w.scrape().with("qlbaas_member_connections_active", "pool", b.id) {
 		if s.value != 0 {
 			t.Errorf("member %s still counts %v", s.labels["member"], s.value)
+		}
+	}
+	// Closed flows go ten seconds later, and their ports with them.
+	until(t, patience, func() error {
+		if n := w.status(b.id).number("flows_used"); n != 0 {
+			return fmt.Errorf("%v flows are in the table", n)
+		}
+		return nil
+	})
+	for _, s := range w.scrape().with("qlbaas_member_nat_ports_used", "pool", b.id) {
+		if s.value != 0 {
+			t.Errorf("member %s still has %v ports", s.labels["member"], s.value)
 		}
 	}
 }

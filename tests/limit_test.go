@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/rows"
 )
 
 func TestLimits(t *testing.T) {
@@ -17,6 +18,7 @@ func TestLimits(t *testing.T) {
 // connectionLimit: who is too many waits, as in a full listen queue, and gets in
 // when somebody leaves.
 func connectionLimit(w *world) {
+	rows.Proves(w.t, 105)
 	b := w.balance(balancerOptions{endpoints: w.endpoints(echoPort), vip: object{"connection_limit": 3}})
 	flows := b.openMany(3)
 	fourth := b.begin(bounded(w.t, patience))
@@ -42,6 +44,7 @@ func connectionLimitZero(w *world) {
 
 // flowLimit: a full table refuses new connections and keeps the old ones.
 func flowLimit(w *world) {
+	rows.Proves(w.t, 121)
 	const limit = 64
 	b := w.balance(balancerOptions{endpoints: w.endpoints(echoPort), vip: object{"flow_limit": limit}})
 	flows := b.openMany(limit)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/rows"
 )
 
 // trouble is a kind of monitor and something that its member can suffer from.
@@ -96,6 +97,7 @@ func (w *world) serve(port uint16, tls bool) []*lab.Web {
 }
 
 func (c trouble) play(w *world, at netip.AddrPort) {
+	rows.Proves(w.t, 103)
 	servers := w.serve(c.port, c.tls)
 	b := w.balance(balancerOptions{at: at, endpoints: w.endpoints(c.port)})
 	if c.tls {

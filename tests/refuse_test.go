@@ -11,9 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/rows"
 )
 
 func TestNoUsableMember(t *testing.T) {
+	rows.Proves(t, 106)
 	onEveryHook(t, lab.TutorialOptions{}, func(w *world) {
 		w.test("none", func(w *world) {
 			b := w.balance(balancerOptions{endpoints: []netip.AddrPort{}})
@@ -65,6 +67,7 @@ func TestNoUsableMember(t *testing.T) {
 
 // TestMemberRefuses: a member's own RST reaches the client and leaves nothing behind.
 func TestMemberRefuses(t *testing.T) {
+	rows.Proves(t, 61)
 	onEveryHook(t, lab.TutorialOptions{}, func(w *world) {
 		b := w.balance(balancerOptions{endpoints: w.endpoints(9)})
 		for range 10 {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/rows"
 )
 
 func TestPaths(t *testing.T) {
@@ -21,12 +22,18 @@ func TestPaths(t *testing.T) {
 		w.test("a client in the members' subnet", clientInSubnet)
 		w.test("another port at the member", otherPort)
 		w.test("no listener", noListener)
+		w.test("from inside", fromInside)
+		w.test("half-closed", halfClosed)
+		w.test("wrong sums", damaged)
+		w.test("forged segments", forged)
+		w.test("ping", pings)
 	})
 }
 
 // overlappingTenants: same addresses and ports on two bridges, and everybody stays
 // at home.
 func overlappingTenants(w *world) {
+	rows.Proves(w.t, 102)
 	const bridge = "br-other"
 	if err := w.Node.Bridge(bridge); err != nil {
 		w.t.Fatal(err)
@@ -74,6 +81,7 @@ func overlappingTenants(w *world) {
 
 // twoVIPs: one client port to two VIPs in front of one member are two connections.
 func twoVIPs(w *world) {
+	rows.Proves(w.t, 101)
 	one := w.balance(balancerOptions{endpoints: w.endpoints(echoPort)[:1]})
 	two := w.balance(balancerOptions{endpoints: w.endpoints(echoPort)[:1], at: one.beside(0)})
 	var flows []*flow
@@ -114,6 +122,7 @@ func (b *balancer) openFromPort(port uint16) *flow {
 
 // memberToItself: a member is its own client, now and then.
 func memberToItself(w *world) {
+	rows.Proves(w.t, 97)
 	b := w.balance(balancerOptions{})
 	client := w.Members[0].Host.HTTPClient(lab.HTTPOptions{})
 	if err := inTurn(b.askBy(client, 20), "WEB1", "WEB2"); err != nil {
@@ -125,6 +134,7 @@ func memberToItself(w *world) {
 }
 
 func clientInSubnet(w *world) {
+	rows.Proves(w.t, 98)
 	b := w.balance(balancerOptions{})
 	client := w.Router.HTTPClient(lab.HTTPOptions{})
 	if err := inTurn(b.askBy(client, 20), "WEB1", "WEB2"); err != nil {

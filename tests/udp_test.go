@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/rows"
 )
 
 // udpPort is the members' servers' and the VIP's.
@@ -138,11 +139,13 @@ func udpEcho(w *world) {
 	if stats.number("total_connections") != 6 || stats.number("active_connections") != 6 {
 		w.t.Errorf("stats of six flows: %v", stats)
 	}
+	udpSums(w, b)
 }
 
 // udpRepick: a flow whose member goes, however that is said, has another one with its
 // next datagram.
 func udpRepick(w *world) {
+	rows.Proves(w.t, 79)
 	b := w.balanceUDP(balancerOptions{})
 	index := map[string]int{"WEB1": 0, "WEB2": 1}
 	other := map[string]string{"WEB1": "WEB2", "WEB2": "WEB1"}

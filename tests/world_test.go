@@ -2,6 +2,7 @@ package tests
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"qlbaas/maps"
 	"qlbaas/tests/lab"
 	"qlbaas/tests/lab/labtest"
 )
@@ -25,6 +27,9 @@ func onEveryHook(t *testing.T, o lab.TutorialOptions, test func(w *world)) {
 		t.Run(hook, func(t *testing.T) { test(newWorld(t, hook, o)) })
 	}
 }
+
+// layout is the directory of pins that this version makes.
+var layout = fmt.Sprintf("v%d", maps.Layout)
 
 // The ports of the members' servers.
 const (
@@ -146,7 +151,7 @@ func (w *world) expectNothing() {
 		tables[0].name, tables[1].name = "half_open6", "half_open6_use"
 	}
 	for _, table := range tables {
-		rows, err := lab.ReadPin(filepath.Join(w.bpffs, "node", "v1", "maps", table.name), table.key, table.value, 3)
+		rows, err := lab.ReadPin(filepath.Join(w.bpffs, "node", layout, "maps", table.name), table.key, table.value, 3)
 		if err != nil || len(rows) > 0 {
 			w.t.Errorf("%s still holds %v: %v", table.name, rows, err)
 		}

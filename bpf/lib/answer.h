@@ -41,7 +41,9 @@ __noinline int answer(ctx_t *ctx, struct pkt *pkt)
 	if (bpf_skb_load_bytes(ctx, ETH_ALEN, macs, ETH_ALEN) ||
 	    bpf_skb_load_bytes(ctx, 0, macs + ETH_ALEN, ETH_ALEN))
 		return hook_drop();
-	if (pkt->answer >= ANSWER_TIME_EXCEEDED)
+	if (pkt->answer == ANSWER_COOKIE)
+		rc = answer_cookie(ctx, pkt, macs);
+	else if (pkt->answer >= ANSWER_TIME_EXCEEDED)
 		rc = answer_icmp(ctx, pkt, macs);
 	else
 		rc = answer_rst(ctx, pkt, macs);

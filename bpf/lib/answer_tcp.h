@@ -11,12 +11,15 @@
 #pragma once
 
 #define ANSWER_LEN (L3_OFF + IP_HLEN + sizeof(struct tcphdr))
+#define ANSWER_OPTION 0x02040000 /* the largest segment, RFC 9293 3.2 */
+#define ANSWER_OPTION_LEN sizeof(__be32)
 
 struct answer_frame {
 	__u16 pad; /* so that what follows Ethernet is aligned */
 	struct ethhdr eth;
 	ip_header ip;
 	struct tcphdr tcp;
+	__be32 option;
 };
 
 /* A TCP segment without payload, in packet terms. */
@@ -28,6 +31,8 @@ struct answer_tcp {
 	__u32 seq;
 	__u32 ack;
 	__u32 flags;
+	__u16 window;
+	__u16 segment; /* of a SYN: its largest one; 0 = not said */
 };
 
 /* Is the transport sum at off left to the device? Spoils the field. */
@@ -44,20 +49,35 @@ static __always_inline bool csum_is_partial(ctx_t *ctx, __u32 off)
 static __always_inline void answer_segment(struct answer_frame *f, const struct answer_tcp *a,
 					   bool partial)
 {
-	__u32 sum = csum_fold32(csum_pseudo(&a->saddr, &a->daddr, IPPROTO_TCP, sizeof(f->tcp)));
+	__u32 len = sizeof(f->tcp) + (a->segment ? ANSWER_OPTION_LEN : 0);
+	__u32 sum = csum_fold32(csum_pseudo(&a->saddr, &a->daddr, IPPROTO_TCP, len));
 
 	f->tcp.source = a->sport;
 	f->tcp.dest = a->dport;
 	f->tcp.seq = bpf_htonl(a->seq);
 	f->tcp.ack_seq = bpf_htonl(a->ack);
-	f->tcp.doff = sizeof(f->tcp) / 4;
+	f->tcp.doff = len / 4;
 	((__u8 *)&f->tcp)[13] = a->flags;
+	f->tcp.window = bpf_htons(a->window);
+	if (a->segment)
+		f->option = bpf_htonl(ANSWER_OPTION | a->segment);
 	if (partial) {
 		f->tcp.check = csum_fold(sum);
 		return;
 	}
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&f->tcp, sizeof(f->tcp), sum);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&f->tcp, sizeof(f->tcp) + ANSWER_OPTION_LEN, sum);
 	f->tcp.check = ~csum_fold(sum);
+}
+
+static __always_inline __u32 answer_len(const struct answer_tcp *a)
+{
+	return ANSWER_LEN + (a->segment ? ANSWER_OPTION_LEN : 0);
+}
+
+/* Makes the packet as long as its answer. */
+static __always_inline int answer_resize(ctx_t *ctx, const struct answer_tcp *a)
+{
+	return bpf_skb_change_tail(ctx, answer_len(a), 0);
 }
 
 /* Stores the segment as the whole packet, with the given MAC addresses. */
@@ -69,9 +89,9 @@ static __noinline int answer_store(ctx_t *ctx, const struct answer_tcp *a, const
 	__builtin_memcpy(f.eth.h_dest, macs, ETH_ALEN);
 	__builtin_memcpy(f.eth.h_source, macs + ETH_ALEN, ETH_ALEN);
 	f.eth.h_proto = bpf_htons(IP_ETHERTYPE);
-	ip_build(&f.ip, &a->saddr, &a->daddr, IPPROTO_TCP, sizeof(f.tcp));
+	ip_build(&f.ip, &a->saddr, &a->daddr, IPPROTO_TCP, answer_len(a) - L3_OFF - IP_HLEN);
 	answer_segment(&f, a, partial);
-	return bpf_skb_store_bytes(ctx, 0, &f.eth, ANSWER_LEN, 0);
+	return bpf_skb_store_bytes(ctx, 0, &f.eth, answer_len(a), 0);
 }
 
 /* RFC 9293 3.10.7.1: the reset that a closed port would send. */
@@ -90,7 +110,8 @@ static __always_inline void answer_to_sender(const struct pkt *pkt, struct answe
 	}
 }
 
-/* The same for the peer: its next expected number is the sender's own. */
+/* The same for the peer. It waits for what comes after all that the sender has shown so
+ * far; the packet itself may be a keepalive, which stands before that. */
 static __noinline int answer_to_peer(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
 {
 	struct answer_tcp a = {
@@ -98,7 +119,7 @@ static __noinline int answer_to_peer(ctx_t *ctx, struct pkt *pkt, struct flow *f
 		.daddr = flow->daddr,
 		.sport = flow->sport,
 		.dport = flow->dport,
-		.seq = pkt->seq,
+		.seq = flow->next + seq_shift(flow),
 		.flags = TCP_RST,
 	};
 	__u8 macs[2 * ETH_ALEN];

@@ -23,6 +23,14 @@ static __always_inline void mate_key(struct flow_key *key, const struct flow *fl
 	key->proto = proto;
 }
 
+/* What the receiver of this entry's packets knows their numbers to be more by. */
+static __always_inline __u32 seq_shift(const struct flow *flow)
+{
+	__u32 both = FLOW_COOKIE | FLOW_MEMBER_SIDE;
+
+	return (flow->state & both) == both ? flow->shift : 0;
+}
+
 static __always_inline bool flow_condemn(struct flow *flow)
 {
 	return !(__sync_fetch_and_or(&flow->state, FLOW_DEAD) & FLOW_DEAD);
@@ -84,6 +92,7 @@ static __noinline int flow_remove(const struct flow_key *key, struct flow *clien
 	struct pool_state *ps = pool_state_get();
 	struct member_state *ms;
 	__u32 slot = client->slot;
+	__u32 snat = client->snat;
 	__be16 port = client->sport;
 	struct flow_key mate = {};
 
@@ -94,7 +103,7 @@ static __noinline int flow_remove(const struct flow_key *key, struct flow *clien
 	bpf_map_delete_elem(&flows, &mate);
 	if (ps)
 		__sync_fetch_and_add(&ps->flows, -1);
-	ms = member_state_get(slot);
+	ms = ports_get(slot, snat);
 	/* The expiry may have taken our bit for an orphan's, and a connection with it. */
 	if (ms && !port_clear(ms, port_pos(port)))
 		conns_add(slot, 1);
@@ -133,7 +142,7 @@ static __always_inline bool rst_true(const struct pkt *pkt, struct flow *flow)
 	if (pkt->seq == flow->next)
 		return true;
 	mate = flow_mate(pkt, flow);
-	return mate && pkt->seq == mate->ack;
+	return mate && pkt->seq + seq_shift(flow) == mate->ack;
 }
 
 /* SYN, FIN and RST on a flow. */
@@ -190,20 +199,22 @@ static __always_inline bool in_reach(__u32 number, __u32 shown)
 /*
  * Keeps the entry's view of its direction. A SYN or RST refreshes nothing: either
  * can be sent by somebody who only guesses the addresses. Nor does a segment from
- * nowhere say what comes next, or its forger could choose the number of his RST.
+ * nowhere say what comes next, or its forger could choose the number of his RST; nor
+ * that its sender has finished, or two of them would end a flow that is only idle.
  */
 static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
 {
+	bool near = in_reach(pkt->end, flow->next) && in_reach(pkt->ack, flow->ack);
 	int rc;
 
-	if (pkt->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)) {
+	if ((pkt->tcp_flags & (TCP_SYN | TCP_RST)) || (near && (pkt->tcp_flags & TCP_FIN))) {
 		rc = flow_signal(pkt, flow);
 		if (rc || (pkt->tcp_flags & (TCP_SYN | TCP_RST)))
 			return rc;
 	}
 	if (flow->seen != pkt->now)
 		flow->seen = pkt->now;
-	if (!in_reach(pkt->end, flow->next) || !in_reach(pkt->ack, flow->ack))
+	if (!near)
 		return 0;
 	if (flow->ack != pkt->ack)
 		flow->ack = pkt->ack;

@@ -21,5 +21,6 @@ EXPORT(enum, vip_flags);
 EXPORT(enum, method);
 EXPORT(enum, member_flags);
 EXPORT(enum, sweep_flags);
+EXPORT(enum, event);
 EXPORT(enum, verdict);
 EXPORT(enum, drop_reason);

@@ -35,7 +35,7 @@ static __noinline int half_open_remove(const struct half_open_key *client, struc
 {
 	struct half_open_key mate = { .pool = client->pool };
 	__be16 port = entry->flow.sport;
-	__u32 slot = entry->flow.slot;
+	__u32 slot = entry->flow.slot, snat = entry->flow.snat;
 	struct member_state *ms;
 
 	mate_key(&mate.tuple, &entry->flow, client->tuple.proto);
@@ -45,7 +45,7 @@ static __noinline int half_open_remove(const struct half_open_key *client, struc
 	use_add(client->pool, -1);
 	if (client->pool != pool_number || keep_port)
 		return 0;
-	ms = member_state_get(slot);
+	ms = ports_get(slot, snat);
 	if (ms && port_clear(ms, port_pos(port)))
 		conns_add(slot, -1);
 	return 0;
@@ -55,7 +55,7 @@ struct place_search {
 	__u32 place;
 	__u32 found;
 	__u32 own; /* handshakes that our pool holds */
-	__u32 pad;
+	__u32 now;
 };
 
 static long place_step(__u32 step __attribute__((unused)), struct place_search *search)
@@ -85,6 +85,7 @@ static long place_step(__u32 step __attribute__((unused)), struct place_search *
 		if (half_open_condemn(old)) {
 			half_open_remove(&key, old, false);
 			__sync_fetch_and_add(&node->evicted, 1);
+			node->lapped = search->now | 1;
 		}
 	}
 	search->place = place;
@@ -96,10 +97,10 @@ static long place_step(__u32 step __attribute__((unused)), struct place_search *
 
 /* A place in the ring for a new handshake; -DROP_HALF_OPEN_FULL when pools that
  * hold less than ours fill what is next. */
-static __always_inline int place_claim(__u32 *place)
+static __always_inline int place_claim(__u32 *place, __u32 now)
 {
 	struct half_open_use *use = use_of(pool_number);
-	struct place_search search = {};
+	struct place_search search = { .now = now };
 
 	if (!use)
 		return -DROP_INTERNAL;
@@ -126,7 +127,7 @@ static __always_inline void place_take(__u32 place, const struct half_open_key *
  * cannot see the member's answer ever holds a flow.
  */
 static __noinline int half_open_promote(const struct half_open_key *key, struct half_open *client,
-					struct pkt *pkt)
+					struct pkt *pkt, __u32 next, __u32 ack)
 {
 	struct half_open_key mate = { .pool = key->pool };
 	struct pool_state *ps = pool_state_get();
@@ -151,8 +152,8 @@ static __noinline int half_open_promote(const struct half_open_key *key, struct 
 	rc = flow_insert(&mate.tuple, &member->flow, pkt->now);
 	if (rc)
 		goto undo;
-	client->flow.next = pkt->seq; /* of the SYN that the member has taken */
-	client->flow.ack = pkt->ack;
+	client->flow.next = next; /* of the SYN that the member has taken */
+	client->flow.ack = ack;
 	rc = flow_insert(&key->tuple, &client->flow, pkt->now);
 	if (rc) {
 		bpf_map_delete_elem(&flows, &mate.tuple);
@@ -165,42 +166,4 @@ undo:
 	__sync_fetch_and_add(&ps->active, -1);
 	__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);
 	return rc;
-}
-
-/* A packet from the client of a handshake. */
-static __always_inline int half_open_from_client(const struct half_open_key *key,
-						 struct half_open *client, struct pkt *pkt)
-{
-	__u32 state = client->flow.state;
-
-	if (pkt->tcp_flags & TCP_SYN) {
-		client->flow.seen = pkt->now;
-		return 0;
-	}
-	if (pkt->tcp_flags & TCP_RST) {
-		/* Before the member has answered, a RST is the client's reply to a
-		 * stale ACK of the port's last user; its next SYN follows. */
-		if ((state & FLOW_SYN_ACK) && pkt->seq == client->flow.next)
-			return half_open_condemn(client) ? STOP_LAST : 0;
-		return 0;
-	}
-	if (!(state & FLOW_SYN_ACK) || pkt->ack != client->flow.ack)
-		return -DROP_BAD_ACK;
-	return half_open_promote(key, client, pkt);
-}
-
-/* A packet from the member of a handshake. */
-static __always_inline int half_open_from_member(struct half_open *client, struct half_open *member,
-						 struct pkt *pkt)
-{
-	if ((pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
-		client->flow.ack = pkt->end;
-		member->flow.next = pkt->end;
-		member->flow.ack = pkt->ack;
-		__sync_fetch_and_or(&client->flow.state, FLOW_SYN_ACK);
-		return 0;
-	}
-	if ((pkt->tcp_flags & TCP_RST) && pkt->ack == client->flow.next)
-		return half_open_condemn(client) ? STOP_LAST : 0;
-	return 0;
 }

@@ -95,6 +95,16 @@ static __always_inline int hook_csum(ctx_t *ctx, __u32 off, __u32 addr_diff, __u
 	return rc ? rc : bpf_l4_csum_replace(ctx, off, 0, diff, mangled);
 }
 
+/*
+ * One hop less. Where the device has summed the whole packet that is one less in its
+ * sum, too; an IPv4 header makes up for it by its own. Before packet pointers are read.
+ */
+static __always_inline void hook_hop(ctx_t *ctx)
+{
+	if (ADDR_WORDS > 1)
+		bpf_csum_update(ctx, (__u16)~bpf_htons(1));
+}
+
 static __always_inline int hook_store(ctx_t *ctx, __u32 off, const void *from, __u32 len)
 {
 	return bpf_skb_store_bytes(ctx, off, from, len, 0);

@@ -98,6 +98,10 @@ static __always_inline int hook_csum(ctx_t *ctx, __u32 off, __u32 addr_diff, __u
 	return 0;
 }
 
+static __always_inline void hook_hop(ctx_t *ctx __attribute__((unused)))
+{
+}
+
 static __always_inline int hook_store(ctx_t *ctx, __u32 off, const void *from, __u32 len)
 {
 	return bpf_xdp_store_bytes(ctx, off, (void *)from, len);

@@ -26,6 +26,20 @@ static __always_inline bool quote_has_sum(const struct icmp_quote *q)
 	       (q->key.proto != IPPROTO_UDP || q->l4_sum);
 }
 
+/* About what the namespace's own stack has sent: it pings, and answers pings. Never about
+ * an error (RFC 1122, 3.2.2). Nor that it was too big: the stack would believe whoever
+ * says so, and every flow that goes the same way would have to make its segments smaller. */
+static __always_inline int quote_of_stack(ctx_t *ctx, const struct icmp_quote *q)
+{
+	__u8 type;
+
+	if (q->key.proto != PROTO_ICMP || hook_load(ctx, q->l4, &type, sizeof(type)))
+		return -DROP_ICMP_INNER;
+	if (type != ICMP_N_ECHO && type != ICMP_N_ECHO_REPLY)
+		return -DROP_ICMP_INNER;
+	return icmp_too_big(&q->icmp) ? -DROP_ICMP_INNER : STOP_PASS;
+}
+
 /* Reads the quote. -DROP_ICMP_INNER where there is none that could be ours. */
 static __always_inline int icmp_read_quote(ctx_t *ctx, struct pkt *pkt, struct icmp_quote *q)
 {
@@ -42,8 +56,10 @@ static __always_inline int icmp_read_quote(ctx_t *ctx, struct pkt *pkt, struct i
 	rc = quote_ip(ctx, q);
 	if (rc)
 		return rc;
+	if (addr_multicast(&q->key.saddr))
+		return -DROP_ICMP_INNER; /* no error is about a packet for many */
 	if (q->key.proto != IPPROTO_TCP && q->key.proto != IPPROTO_UDP)
-		return STOP_PASS; /* about a packet of the namespace's own, if of anybody here */
+		return quote_of_stack(ctx, q);
 	if (q->l4 + ICMP_QUOTE_MIN > end || hook_load(ctx, q->l4, &l4, sizeof(l4)))
 		return -DROP_ICMP_INNER;
 	q->len = end - q->l4;
@@ -79,7 +95,7 @@ static __always_inline bool icmp_plausible(const struct icmp_quote *q, const str
 		return true; /* UDP has no numbers */
 	mate_key(&key, flow, q->key.proto);
 	sender = bpf_map_lookup_elem(&flows, &key);
-	return !sender || in_reach(q->seq, sender->next);
+	return !sender || in_reach(q->seq - seq_shift(sender), sender->next);
 }
 
 static __always_inline int icmp_check(ctx_t *ctx, const struct pkt *pkt, const struct icmp_quote *q,
@@ -100,10 +116,19 @@ static __always_inline int icmp_rewrite_quote(ctx_t *ctx, const struct icmp_quot
 {
 	__u64 ports =
 		(__u64)(__u16)~q->key.sport + flow->sport + (__u16)~q->key.dport + flow->dport;
+	__be32 seq;
 	__u16 sum;
 	int rc;
 
 	*diff = ports;
+	/* To the member, in its own numbers. */
+	if ((flow->state & (FLOW_COOKIE | FLOW_MEMBER_SIDE)) == FLOW_COOKIE) {
+		seq = bpf_htonl(q->seq - flow->shift);
+		ports += csum_word(bpf_htonl(q->seq), seq);
+		*diff = ports;
+		if (hook_store(ctx, q->l4 + offsetof(struct tcphdr, seq), &seq, sizeof(seq)))
+			return -DROP_INTERNAL;
+	}
 	rc = quote_ip_rewrite(ctx, q, flow, addr_diff, diff);
 	if (rc)
 		return rc;
@@ -138,6 +163,7 @@ static __always_inline int icmp_rewrite(ctx_t *ctx, struct pkt *pkt, const struc
 	icmp.sum = ~csum_fold((__u64)(__u16)~icmp.sum + diff + icmp_addr_diff(outer));
 	if (hook_store(ctx, pkt->l4, &icmp, sizeof(icmp)))
 		return -DROP_INTERNAL;
+	hook_hop(ctx);
 	hook_pull(ctx, L3_OFF + IP_HLEN);
 	eth = hook_data(ctx);
 	ip = hook_data(ctx) + L3_OFF;
@@ -148,14 +174,18 @@ static __always_inline int icmp_rewrite(ctx_t *ctx, struct pkt *pkt, const struc
 	return STOP_FORWARD;
 }
 
-/* ICMP to the VIP. */
+/* ICMP to us. */
 __noinline int icmp_packet(ctx_t *ctx, struct pkt *pkt)
 {
 	struct icmp_quote q = {};
 	struct flow *flow;
 	int rc;
 
-	if (!pkt || !to_vip(pkt))
+	if (!pkt)
+		return STOP_PASS;
+	if (HOOK_FINAL)
+		neighbour_look(ctx, pkt);
+	if (!addr_ours(&pkt->key.daddr))
 		return STOP_PASS;
 	if (!HOOK_FINAL)
 		return STOP_PUNT; /* too rare for the fast lane */

@@ -49,6 +49,8 @@ static __always_inline int ip_parse(ctx_t *ctx, struct pkt *pkt)
 		return defect(pkt, DROP_L2_BCAST);
 	if (pkt->key.proto == IPPROTO_ICMP)
 		return ip->frag_off & bpf_htons(IP_MF_OFFSET) ? STOP_PASS : STOP_ICMP;
+	if (hdr > sizeof(*ip))
+		return defect(pkt, DROP_IP_OPTS);
 	if (ip->frag_off & bpf_htons(IP_MF_OFFSET))
 		return defect(pkt, DROP_FRAG);
 	return 0;
@@ -60,6 +62,16 @@ static __always_inline bool ip_martian(const struct addr *saddr)
 	__u8 first = bpf_ntohl(saddr->word[0]) >> 24;
 
 	return first == 0 || first == 127 || first >= 224;
+}
+
+/* Another host that says it has an address of ours is only counted: who is right, the
+ * neighbours decide. Our own announcements do not come back to us. */
+static __always_inline void arp_look(ctx_t *ctx)
+{
+	struct addr sender;
+
+	if (!hook_load(ctx, ETH_HLEN + 14, &sender, sizeof(sender)) && addr_ours(&sender))
+		count_event(EVENT_ARP_CONFLICT);
 }
 
 /* Gives an IP header other addresses and one hop less. */
@@ -99,6 +111,29 @@ static __always_inline void ip_build(struct iphdr *ip, const struct addr *saddr,
 	ip->check = ~csum_fold((__u32)bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
 }
 
+/* SYN cookies: the packet that the kernel makes a number of. */
+struct cookie_packet {
+	struct iphdr ip;
+	struct tcphdr tcp;
+};
+
+static __always_inline void cookie_addresses(struct cookie_packet *p, const struct addr *saddr,
+					     const struct addr *daddr)
+{
+	p->ip.saddr = saddr->word[0];
+	p->ip.daddr = daddr->word[0];
+}
+
+static __always_inline __s64 cookie_generate(struct cookie_packet *p)
+{
+	return bpf_tcp_raw_gen_syncookie_ipv4(&p->ip, &p->tcp, sizeof(p->tcp));
+}
+
+static __always_inline int cookie_check(struct cookie_packet *p)
+{
+	return bpf_tcp_raw_check_syncookie_ipv4(&p->ip, &p->tcp);
+}
+
 /* ICMP */
 
 #define ICMP_MTU_MIN 552 /* no path is narrower, but forgers would like it */
@@ -114,6 +149,11 @@ enum icmp_number {
 #define ICMP_C_PORT 3
 #define ICMP_C_FRAG_NEEDED 4
 
+static __always_inline bool icmp_too_big(const struct icmp_header *icmp)
+{
+	return icmp->type == ICMP_N_UNREACHABLE && icmp->code == ICMP_C_FRAG_NEEDED;
+}
+
 /* Errors that somebody may have translated; everything else of ICMP is the stack's,
  * or nobody's. */
 static __always_inline int icmp_admit(const struct icmp_header *icmp)
@@ -123,8 +163,7 @@ static __always_inline int icmp_admit(const struct icmp_header *icmp)
 	case ICMP_N_ECHO_REPLY:
 		return STOP_PASS;
 	case ICMP_N_UNREACHABLE:
-		if (icmp->code == ICMP_C_FRAG_NEEDED &&
-		    (bpf_ntohl(icmp->info) & 0xffff) < ICMP_MTU_MIN)
+		if (icmp_too_big(icmp) && (bpf_ntohl(icmp->info) & 0xffff) < ICMP_MTU_MIN)
 			return -DROP_ICMP_MTU;
 		return 0;
 	case ICMP_N_TIME_EXCEEDED:
@@ -162,6 +201,12 @@ static __always_inline __u64 icmp_pseudo(const struct addr *saddr __attribute__(
 static __always_inline __u64 icmp_addr_diff(__u64 addr_diff __attribute__((unused)))
 {
 	return 0;
+}
+
+/* IPv4 has ARP; see arp_look. */
+static __always_inline void neighbour_look(ctx_t *ctx __attribute__((unused)),
+					   const struct pkt *pkt __attribute__((unused)))
+{
 }
 
 /* Reads a quoted IP header into the key of an answer to it: 0, or why not. */

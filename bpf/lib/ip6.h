@@ -34,7 +34,10 @@ static long ext_step(__u32 step __attribute__((unused)), struct ext_walk *walk)
 	case IPPROTO_DSTOPTS:
 		break;
 	case IPPROTO_FRAGMENT:
-		walk->verdict = DROP_FRAG;
+		/* A long ping is the stack's, as every fragment of ICMP is in IPv4. */
+		if (hook_load(walk->ctx, walk->off, hdr, sizeof(hdr)) || hdr[0] != IPPROTO_ICMPV6)
+			walk->verdict = DROP_FRAG;
+		walk->done = 1;
 		return 1;
 	case IPPROTO_ROUTING:
 		walk->verdict = DROP_V6_EXT;
@@ -150,6 +153,34 @@ static __always_inline void ip_build(struct ipv6hdr *ip, const struct addr *sadd
 	__builtin_memcpy(&ip->daddr, daddr, sizeof(*daddr));
 }
 
+/* IPv6 has no ARP; see neighbour_look. */
+static __always_inline void arp_look(ctx_t *ctx __attribute__((unused)))
+{
+}
+
+/* SYN cookies: the packet that the kernel makes a number of. */
+struct cookie_packet {
+	struct ipv6hdr ip;
+	struct tcphdr tcp;
+};
+
+static __always_inline void cookie_addresses(struct cookie_packet *p, const struct addr *saddr,
+					     const struct addr *daddr)
+{
+	__builtin_memcpy(&p->ip.saddr, saddr, sizeof(*saddr));
+	__builtin_memcpy(&p->ip.daddr, daddr, sizeof(*daddr));
+}
+
+static __always_inline __s64 cookie_generate(struct cookie_packet *p)
+{
+	return bpf_tcp_raw_gen_syncookie_ipv6(&p->ip, &p->tcp, sizeof(p->tcp));
+}
+
+static __always_inline int cookie_check(struct cookie_packet *p)
+{
+	return bpf_tcp_raw_check_syncookie_ipv6(&p->ip, &p->tcp);
+}
+
 /* ICMPv6 (RFC 4443) */
 
 #define ICMP_MTU_MIN 1280
@@ -162,10 +193,16 @@ enum icmp_number {
 	ICMP_N_ECHO = 128,
 	ICMP_N_ECHO_REPLY = 129,
 	ICMP_N_DISCOVERY_FIRST = 130, /* listeners, routers, neighbours */
-	ICMP_N_DISCOVERY_LAST = 136,
+	ICMP_N_ADVERTISEMENT = 136,
+	ICMP_N_DISCOVERY_LAST = ICMP_N_ADVERTISEMENT,
 };
 
 #define ICMP_C_PORT 4
+
+static __always_inline bool icmp_too_big(const struct icmp_header *icmp)
+{
+	return icmp->type == ICMP_N_TOO_BIG;
+}
 
 static __always_inline int icmp_admit(const struct icmp_header *icmp)
 {
@@ -208,6 +245,19 @@ static __always_inline __u64 icmp_pseudo(const struct addr *saddr, const struct 
 static __always_inline __u64 icmp_addr_diff(__u64 addr_diff)
 {
 	return addr_diff;
+}
+
+/* What arp_look is for ARP: a neighbour advertisement of an address of ours. */
+static __always_inline void neighbour_look(ctx_t *ctx, const struct pkt *pkt)
+{
+	struct {
+		struct icmp_header icmp;
+		struct addr target;
+	} nd;
+
+	if (!hook_load(ctx, pkt->l4, &nd, sizeof(nd)) && nd.icmp.type == ICMP_N_ADVERTISEMENT &&
+	    addr_ours(&nd.target))
+		count_event(EVENT_ARP_CONFLICT);
 }
 
 static __always_inline int quote_ip(ctx_t *ctx, struct icmp_quote *q)

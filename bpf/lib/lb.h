@@ -14,7 +14,12 @@
 #include "route.h"
 #include "nat.h"
 #include "icmp.h"
-#include "stats.h"
+#include "cookie.h"
+#if HOOK_FINAL
+#include "answer_tcp.h"
+#include "cookie_send.h"
+#endif
+#include "handshake.h"
 #include "sweep.h"
 #include "pressure.h"
 #include "open.h"
@@ -22,6 +27,17 @@
 #if HOOK_FINAL
 #include "answer.h"
 #endif
+
+/* The member's answer to a SYN of ours, when its connection stands already. */
+static __always_inline int cookie_answered(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
+{
+#if HOOK_FINAL
+	return cookie_complete(ctx, pkt, flow);
+#else
+	(void)ctx, (void)pkt, (void)flow;
+	return STOP_PUNT;
+#endif
+}
 
 /* A packet of a connection that is established or closing. */
 static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
@@ -33,50 +49,14 @@ static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow 
 		return STOP_RENEW;
 	if (ttl_spent(pkt))
 		return -DROP_TTL;
+	if ((state & (FLOW_COOKIE | FLOW_MEMBER_SIDE)) == (FLOW_COOKIE | FLOW_MEMBER_SIDE) &&
+	    (pkt->tcp_flags & TCP_SYN))
+		return cookie_answered(ctx, pkt, flow);
 	rc = state & FLOW_RESET ? flow_reset(pkt, flow) : 0;
 	if (!rc)
 		rc = pkt->key.proto == IPPROTO_UDP ? flow_track_udp(pkt, flow) :
 						     flow_track(pkt, flow);
 	return rc ? rc : forward(ctx, pkt, flow);
-}
-
-/* A packet of a handshake. Returns 0 if there is none, STOP_AGAIN if it has just
- * become a flow: its entry is free for others now, and the packet may be more than
- * an ACK. */
-static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
-{
-	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
-	struct half_open *entry, *client;
-	struct flow flow;
-	int rc, sent;
-
-	entry = bpf_map_lookup_elem(&half_open, &key);
-	if (!entry)
-		return 0;
-	if (ttl_spent(pkt))
-		return -DROP_TTL;
-	flow = entry->flow; /* another CPU may give the entry away */
-	if (!(flow.state & FLOW_MEMBER_SIDE)) {
-		client = entry;
-		rc = half_open_from_client(&key, client, pkt);
-	} else {
-		mate_key(&key.tuple, &flow, pkt->key.proto); /* the client's from here on */
-		client = bpf_map_lookup_elem(&half_open, &key);
-		if (!client)
-			return STOP_AGAIN; /* another CPU is done with it */
-		rc = half_open_from_member(client, entry, pkt);
-	}
-	if (rc < 0 || rc == STOP_AGAIN)
-		return rc;
-	sent = forward(ctx, pkt, &flow);
-	if (rc == STOP_LAST) {
-		/* XDP left it to tc, which shall find it as it was. */
-		if (sent == STOP_PUNT)
-			__sync_fetch_and_and(&client->flow.state, ~FLOW_DEAD);
-		else
-			half_open_remove(&key, client, false);
-	}
-	return sent;
 }
 
 /* The only exit: what was decided is counted once and done. */
@@ -135,6 +115,10 @@ static __always_inline int lb(ctx_t *ctx)
 		rc = stranger(ctx, &pkt);
 	if (rc == STOP_AGAIN)
 		rc = known(ctx, &pkt);
+#if HOOK_FINAL
+	if (rc == STOP_ASK)
+		rc = cookie_ask(ctx, &pkt);
+#endif
 	if (!rc || rc == STOP_AGAIN)
 		rc = -DROP_NO_ENTRY; /* made, and gone again */
 	return verdict(ctx, &pkt, rc);

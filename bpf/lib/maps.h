@@ -140,8 +140,9 @@ struct {
 	__type(value, struct health);
 } health SEC(".maps");
 
-/* NAT ports and levels by slot. The loader makes the inner map when a member gets
- * its slot and removes it with the slot; programs write in it. With the pool. */
+/* NAT ports and levels, at place of the address * MAX_SLOTS + slot. The loader makes
+ * the inner maps when a member gets its slot and removes them with the slot; programs
+ * write in them. A pool with more addresses has a larger outer map. With the pool. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, MAX_SLOTS);
@@ -217,9 +218,29 @@ struct {
 	__type(value, __u64);
 } drops SEC(".maps");
 
+/* What happened besides, by enum event. Written by programs, monotonic. With the pool. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, EVENT_MAX);
+	__type(key, __u32); /* enum event */
+	__type(value, __u64);
+} events SEC(".maps");
+
+/* The timer that looks after the flows when the daemon is silent. Started by the
+ * loader, written by programs. With the pool, for the timer holds the program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct expiry);
+} expiry SEC(".maps");
+
 /* The number under which this pool keeps its handshakes in the node's table; set
  * by the loader before the programs are loaded. */
 const volatile __u32 pool_number;
+
+/* Handshakes that a pool may have in flight before clients must show that they exist. */
+const volatile __u32 calm_handshakes = 8192;
 
 static __always_inline struct pool_state *pool_state_get(void)
 {
@@ -241,6 +262,12 @@ static __always_inline struct member_state *member_state_get(__u32 slot)
 	__u32 zero = 0;
 
 	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
+}
+
+/* The ports toward a member from one of the VIP's source addresses. */
+static __always_inline struct member_state *ports_get(__u32 slot, __u32 snat)
+{
+	return member_state_get(snat * MAX_SLOTS + slot);
 }
 
 static __always_inline struct member_counters *counters_get(__u32 slot)

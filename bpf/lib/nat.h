@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The rewrite: addresses, ports, timestamp, TTL and MAC addresses, with sums that
+ * The rewrite: addresses, ports, timestamp or numbers, TTL and MAC addresses, with sums that
  * change by exactly what changed. A sum that was wrong stays wrong, so that the
  * receiver still finds out.
  */
@@ -23,13 +23,32 @@ static __always_inline int timestamp_shift(ctx_t *ctx, struct pkt *pkt, const st
 	if (flow->state & FLOW_MEMBER_SIDE) {
 		if (!(pkt->tcp_flags & TCP_ACK) || !from)
 			return 0; /* echoes nothing */
-		to = bpf_htonl(bpf_ntohl(from) - flow->ts_delta);
+		to = bpf_htonl(bpf_ntohl(from) - flow->shift);
 	} else {
-		to = bpf_htonl(bpf_ntohl(from) + flow->ts_delta);
+		to = bpf_htonl(bpf_ntohl(from) + flow->shift);
 	}
 	if (hook_store(ctx, off, &to, sizeof(to)))
 		return -DROP_INTERNAL;
 	*diff += csum_odd(csum_word(from, to), off);
+	return 0;
+}
+
+/* The member's numbers are not those that we have given the client: shifts the
+ * member's own, or the client's acknowledgment of them. */
+static __always_inline int number_shift(ctx_t *ctx, const struct pkt *pkt, const struct flow *flow,
+					__u64 *diff)
+{
+	bool member = flow->state & FLOW_MEMBER_SIDE;
+	__u32 off = pkt->l4 +
+		    (member ? offsetof(struct tcphdr, seq) : offsetof(struct tcphdr, ack_seq));
+	__be32 from = bpf_htonl(member ? pkt->seq : pkt->ack);
+	__be32 to = bpf_htonl(member ? pkt->seq + flow->shift : pkt->ack - flow->shift);
+
+	if (!member && !(pkt->tcp_flags & TCP_ACK))
+		return 0;
+	if (hook_store(ctx, off, &to, sizeof(to)))
+		return -DROP_INTERNAL;
+	*diff += csum_word(from, to);
 	return 0;
 }
 
@@ -76,10 +95,15 @@ static __noinline int nat_apply(ctx_t *ctx, struct pkt *pkt, const struct flow *
 		rc = timestamp_shift(ctx, pkt, flow, &diff);
 		if (rc)
 			return rc;
+	} else if (flow->state & FLOW_COOKIE) {
+		rc = number_shift(ctx, pkt, flow, &diff);
+		if (rc)
+			return rc;
 	}
 	if (!pkt->no_sum && hook_csum(ctx, pkt->l4 + (udp ? UDP_SUM_OFF : TCP_SUM_OFF),
 				      csum_fold32(addr_diff), csum_fold32(diff), udp))
 		return -DROP_INTERNAL;
+	hook_hop(ctx);
 	hook_pull(ctx, (pkt->l4 & L4_MASK) + sizeof(struct udphdr));
 	return nat_headers(ctx, pkt, flow, addr_diff);
 }

@@ -11,9 +11,18 @@ struct opening {
 	struct half_open_key member_key;
 	struct half_open entry; /* the member's half, then the client's */
 	__u32 slot;
+	__u32 snat;
 	__u32 pos;
-	__u32 pad;
 };
+
+/* The port is the connection's. */
+static __always_inline int port_opened(struct opening *o, const struct member_state *ms, __u32 pos)
+{
+	o->pos = pos;
+	if (ms->ports_used > NAT_PORTS / 2)
+		count_event(EVENT_NAT_PRESSURE);
+	return 0;
+}
 
 /* Takes a port toward the member by inserting the member's half: the insertion is
  * the claim. Then the flows are asked, in this order: the other side of the move
@@ -21,12 +30,15 @@ struct opening {
  *
  * A port that turns out to be somebody's had lost its bit to the expiry, and a
  * connection with it: our claim gives it both back. */
-static __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
+__noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 {
-	struct member_state *ms = member_state_get(o->slot);
+	struct member_state *ms;
 	__u32 pos;
 	int i;
 
+	if (!o || !vip)
+		return -DROP_INTERNAL;
+	ms = ports_get(o->slot, o->snat);
 	if (!ms)
 		return -DROP_INTERNAL;
 	for (i = 0; i < CLAIM_TRIES; i++) {
@@ -41,16 +53,12 @@ static __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 		}
 		if (udp) {
 			if (!bpf_map_update_elem(&flows, &o->member_key.tuple, &o->entry.flow,
-						 BPF_NOEXIST)) {
-				o->pos = pos;
-				return 0;
-			}
+						 BPF_NOEXIST))
+				return port_opened(o, ms, pos);
 		} else if (!bpf_map_update_elem(&half_open, &o->member_key, &o->entry,
 						BPF_NOEXIST)) {
-			if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple)) {
-				o->pos = pos;
-				return 0;
-			}
+			if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple))
+				return port_opened(o, ms, pos);
 			bpf_map_delete_elem(&half_open, &o->member_key);
 		}
 		conns_add(o->slot, 1);
@@ -58,10 +66,51 @@ static __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 	return -DROP_NAT_FULL;
 }
 
+/* Whose turn it is among the places that are open: closed ones have none, or the next one
+ * had theirs too. */
+__noinline __u32 place_of_turn(__u32 open, __u32 turn)
+{
+	__u32 i, places = 0;
+
+	for (i = 0; i < SNAT_ADDRESSES; i++)
+		places += open >> i & 1;
+	if (!places)
+		return 0;
+	turn %= places;
+	for (i = 0; i < SNAT_ADDRESSES; i++)
+		if ((open >> i & 1) && !turn--)
+			return i;
+	return 0;
+}
+
+/* The VIP's source addresses take turns; one that has no free port toward the member
+ * is passed over. */
+static __noinline int address_open(struct opening *o, struct vip *vip, bool udp)
+{
+	struct member_state *ms = member_state_get(o->slot);
+	__u32 snats = vip->snats, turn = 0, i;
+	int rc = -DROP_NAT_FULL;
+
+	if (!ms)
+		return -DROP_INTERNAL;
+	if (snats > 1)
+		turn = place_of_turn(vip->snat_open, __sync_fetch_and_add(&ms->turn, 1));
+	for (i = 0; i < SNAT_ADDRESSES && rc == -DROP_NAT_FULL && i < snats; i++) {
+		o->snat = (turn + i) % snats;
+		barrier_var(o->snat);
+		if (o->snat >= SNAT_ADDRESSES || !(vip->snat_open >> o->snat & 1))
+			continue;
+		o->member_key.tuple.daddr = vip->snat[o->snat];
+		o->entry.flow.snat = o->snat;
+		rc = port_open(o, vip, udp);
+	}
+	return rc;
+}
+
 /* Gives back port and connection of a handshake that will not be. */
 static __always_inline void opening_undo(struct opening *o)
 {
-	struct member_state *ms = member_state_get(o->slot);
+	struct member_state *ms = ports_get(o->slot, o->snat);
 
 	bpf_map_delete_elem(&half_open, &o->member_key);
 	if (ms && port_clear(ms, o->pos))
@@ -80,7 +129,6 @@ static __always_inline int opening_fill(ctx_t *ctx, struct pkt *pkt, struct vip 
 		return -DROP_INTERNAL;
 	o->member_key.pool = pool_number;
 	o->member_key.tuple.saddr = m->addr;
-	o->member_key.tuple.daddr = vip->snat;
 	o->member_key.tuple.sport = m->port;
 	o->member_key.tuple.proto = pkt->key.proto;
 	o->entry.flow.saddr = pkt->key.daddr;
@@ -92,11 +140,17 @@ static __always_inline int opening_fill(ctx_t *ctx, struct pkt *pkt, struct vip 
 	o->entry.flow.seen = pkt->now;
 	o->entry.flow.started = pkt->now;
 	o->entry.flow.state = FLOW_MEMBER_SIDE;
+	if (pkt->cookie) {
+		o->entry.flow.state |= FLOW_COOKIE;
+		o->entry.window = pkt->window;
+		o->entry.segment = cookie_segment(pkt->cookie - 1);
+		return 0;
+	}
 	if (pkt->key.proto == IPPROTO_TCP)
 		off = timestamp_find(ctx, pkt);
 	if (off && !hook_load(ctx, off, &tsval, sizeof(tsval))) {
 		o->entry.flow.state |= FLOW_TIMESTAMPS;
-		o->entry.flow.ts_delta = bpf_ktime_get_ns() / 1000000 - bpf_ntohl(tsval);
+		o->entry.flow.shift = bpf_ktime_get_ns() / 1000000 - bpf_ntohl(tsval);
 	}
 	return 0;
 }
@@ -109,7 +163,8 @@ static __always_inline void opening_turn(struct opening *o, const struct pkt *pk
 	o->entry.flow.sport = o->member_key.tuple.dport;
 	o->entry.flow.dport = o->member_key.tuple.sport;
 	o->entry.flow.state &= ~FLOW_MEMBER_SIDE;
-	o->entry.flow.next = pkt->end;
+	o->entry.flow.next = pkt->cookie ? pkt->seq : pkt->end;
+	o->entry.flow.ack = pkt->cookie ? pkt->ack : 0;
 }
 
 /* Did another CPU complete the client's handshake since the flows were asked? */
@@ -135,7 +190,7 @@ __noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u3
 	rc = opening_fill(ctx, pkt, vip, &o);
 	if (rc)
 		goto give_back;
-	rc = port_open(&o, vip, false);
+	rc = address_open(&o, vip, false);
 	if (rc)
 		goto give_back;
 	opening_turn(&o, pkt);
@@ -151,7 +206,7 @@ __noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u3
 	place_take(o.entry.ring, &key);
 	use_add(pool_number, 1);
 	/* The expiry may have taken the bit for an orphan's before the entry was in. */
-	ms = member_state_get(slot);
+	ms = ports_get(slot, o.snat);
 	if (ms && port_set(ms, o.pos))
 		conns_add(slot, 1);
 	return STOP_AGAIN;
@@ -180,7 +235,7 @@ __noinline int datagram_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32
 	if (ps)
 		rc = opening_fill(ctx, pkt, vip, &o);
 	if (!rc)
-		rc = port_open(&o, vip, true);
+		rc = address_open(&o, vip, true);
 	if (rc) {
 		conns_add(slot, -1);
 		return rc;
@@ -189,14 +244,14 @@ __noinline int datagram_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32
 	if (bpf_map_update_elem(&flows, &pkt->key, &o.entry.flow, BPF_NOEXIST)) {
 		/* Another CPU was faster, or the table is full. */
 		bpf_map_delete_elem(&flows, &o.member_key.tuple);
-		ms = member_state_get(slot);
+		ms = ports_get(slot, o.snat);
 		if (ms && port_clear(ms, o.pos))
 			conns_add(slot, -1);
 		return nobodys(pkt, DROP_FLOWS_FULL);
 	}
 	__sync_fetch_and_add(&ps->active, 1);
 	flow_established(ps, slot);
-	ms = member_state_get(slot);
+	ms = ports_get(slot, o.snat);
 	if (ms && port_set(ms, o.pos))
 		conns_add(slot, 1);
 	return STOP_AGAIN;

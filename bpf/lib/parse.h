@@ -93,6 +93,8 @@ static __always_inline int parse(ctx_t *ctx, struct pkt *pkt)
 	eth = hook_data(ctx);
 	if ((void *)(eth + 1) > hook_end(ctx))
 		return STOP_PASS;
+	if (HOOK_FINAL && eth->h_proto == bpf_htons(ETH_P_ARP))
+		arp_look(ctx);
 	if (eth->h_proto != bpf_htons(IP_ETHERTYPE) || hook_tagged(ctx) || hook_other_host(ctx))
 		return STOP_PASS;
 	rc = ip_parse(ctx, pkt);

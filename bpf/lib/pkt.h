@@ -15,6 +15,7 @@
 #define STOP_LAST 5    /* the last packet of its handshake: forward, then forget */
 #define STOP_AGAIN 6   /* its entries have just been made: look it up again */
 #define STOP_ICMP 7    /* no transport of ours: it may be about one */
+#define STOP_ASK 8     /* the member is to be asked for a client that brought a cookie */
 
 struct pkt {
 	struct flow_key key;
@@ -31,8 +32,9 @@ struct pkt {
 	__u8 l4_len; /* the transport header's length */
 	__u8 ttl;
 	__u8 tos;
-	__u8 no_sum; /* UDP over IPv4 without checksum */
-	__u8 pad[3];
+	__u8 no_sum;  /* UDP over IPv4 without checksum */
+	__u8 cookie;  /* cookie_size + 1 of the cookie that it brought back */
+	__u16 window; /* of who opened the connection by a cookie */
 	/* filled by route() */
 	__u32 out;     /* device */
 	__u32 resolve; /* the neighbour is not known yet */
@@ -54,6 +56,7 @@ enum answer {
 	ANSWER_TIME_EXCEEDED = 3,
 	ANSWER_FRAG_NEEDED = 4,
 	ANSWER_UNREACHABLE = 5, /* no such port: UDP's word for a RST */
+	ANSWER_COOKIE = 6,	/* SYN+ACK with a cookie */
 };
 
 #define ANSWER_TTL 64
@@ -91,18 +94,25 @@ static __always_inline __u32 ticks_now(void)
 	return bpf_ktime_get_coarse_ns() >> 20;
 }
 
-/* Is the packet addressed to the VIP? */
-static __always_inline bool to_vip(const struct pkt *pkt)
+/* Is it the VIP, or another address that members see? */
+__noinline int addr_ours(const struct addr *addr)
 {
 	const struct vip *vip = vip_get();
 
-	return vip && addr_equal(&pkt->key.daddr, &vip->addr);
+	if (!vip || !addr)
+		return 0;
+	if (addr_equal(addr, &vip->addr))
+		return 1;
+	for (__u32 i = 1; i < SNAT_ADDRESSES && i < vip->snats; i++)
+		if (addr_equal(addr, &vip->snat[i]))
+			return 1;
+	return 0;
 }
 
 /* A defect of a packet for somebody else is somebody else's. */
 static __always_inline int defect(const struct pkt *pkt, int reason)
 {
-	return to_vip(pkt) ? -reason : STOP_PASS;
+	return addr_ours(&pkt->key.daddr) ? -reason : STOP_PASS;
 }
 
 #if ADDR_WORDS == 1

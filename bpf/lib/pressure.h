@@ -23,6 +23,17 @@ static __always_inline bool look_due(const struct pool_state *ps, __u32 now, __u
 	return now - ps->looked + 10 * TICKS_PER_SEC >= ticks + 10 * TICKS_PER_SEC;
 }
 
+/* After one member's ports of one address come those of the next address, then the
+ * next member. */
+static __always_inline void sweep_next(const struct vip *vip, struct pool_state *ps, __u32 slot,
+				       __u32 snat)
+{
+	bool last = snat + 1 >= vip->snats;
+
+	ps->sweep_snat = last ? 0 : snat + 1;
+	ps->sweep_slot = last ? slot + 1 : slot;
+}
+
 /*
  * The table is nearly full: a new connection looks after a few old ones. All
  * members take turns, and all ports of a member, in the order in which they were
@@ -31,32 +42,25 @@ static __always_inline bool look_due(const struct pool_state *ps, __u32 now, __u
  */
 __noinline int sweep_pressed(struct vip *vip, struct pool_state *ps, __u32 now, __u32 flags)
 {
-	struct sweep_walk walk = {
-		.flags = flags,
-		.now = now,
-		.spent = now,
-		.budget = now + PRESSURE_WORDS,
-	};
-	__u32 slot;
+	struct sweep_walk walk = {};
+	struct sweep job = { .flags = flags };
 
 	if (!vip || !ps)
 		return 0;
-	slot = ps->sweep_slot;
-	if (!member_get(vip, slot))
-		slot = 0; /* past the last member */
-	ps->sweep_slot = slot;
-	if (!sweep_begin(&walk, vip, slot)) {
-		ps->sweep_slot = slot + 1;
-		return 0;
+	job.slot = ps->sweep_slot;
+	job.snat = ps->sweep_snat;
+	if (!member_get(vip, job.slot)) { /* past the last member */
+		job.slot = 0;
+		ps->sweep_slot = 0;
 	}
-	walk.word = walk.ms->sweep_word;
-	bpf_loop(NAT_WORDS, sweep_word, &walk, 0);
-	if (walk.word < NAT_WORDS) {
-		walk.ms->sweep_word = walk.word;
-		return 0;
+	if (sweep_begin(&walk, &job, now, PRESSURE_WORDS)) {
+		walk.word = walk.ms->sweep_word;
+		bpf_loop(NAT_WORDS, sweep_word, &walk, 0);
+		walk.ms->sweep_word = walk.word < NAT_WORDS ? walk.word : 0;
+		if (walk.word < NAT_WORDS)
+			return 0;
 	}
-	walk.ms->sweep_word = 0;
-	ps->sweep_slot = slot + 1;
+	sweep_next(vip, ps, job.slot, job.snat);
 	return 0;
 }
 

@@ -99,7 +99,7 @@ struct least_search {
 /* BLOCK slots; a call per slot would cost more than the comparison. */
 static long least_block(__u32 block, struct least_search *search)
 {
-	__u32 half = search->vip->half, first = block * BLOCK & (MAX_SLOTS - 1) & ~(BLOCK - 1);
+	__u32 half = search->vip->half, first = block * BLOCK & (SLOT_RANGE - 1) & ~(BLOCK - 1);
 	void *inner = bpf_map_lookup_elem(&weights, &half);
 	struct weight_block *w = inner ? bpf_map_lookup_elem(inner, &block) : NULL;
 

@@ -10,6 +10,14 @@ static __always_inline void count_verdict(enum verdict v)
 		(*n)++;
 }
 
+static __always_inline void count_event(enum event e)
+{
+	__u64 *n = bpf_map_lookup_elem(&events, &e);
+
+	if (n)
+		(*n)++;
+}
+
 static __always_inline void count_drop(enum drop_reason reason)
 {
 	__u64 *n = bpf_map_lookup_elem(&drops, &reason);

@@ -49,6 +49,36 @@ static __always_inline int table_allows(struct vip *vip, struct pkt *pkt)
 	return -DROP_FLOWS_FULL;
 }
 
+/* Too many handshakes in flight: this one must wait until its client is known to exist. */
+static __always_inline int handshakes_allow(struct pkt *pkt)
+{
+	struct pool_state *ps = pool_state_get();
+
+	return ps && cookie_wanted(pkt) ? cookie_demand(ps, pkt) : 0;
+}
+
+/* A packet to the VIP that neither is a SYN nor brings a cookie back, or 0. */
+static __always_inline int unopened(ctx_t *ctx, struct pkt *pkt)
+{
+	int rc;
+
+	if (pkt->key.proto != IPPROTO_TCP || (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		return 0;
+	rc = nobodys(pkt, DROP_NO_ENTRY);
+	if (rc > 0 || (pkt->tcp_flags & (TCP_SYN | TCP_RST)))
+		return rc;
+	switch (cookie_returned(ctx, pkt)) {
+	case 0:
+		/* Better a fast RST than a client that waits for a flow that is gone. */
+		answer_wanted(pkt, ANSWER_RST);
+		return rc;
+	case STOP_PUNT:
+		return STOP_PUNT;
+	default:
+		return 0;
+	}
+}
+
 #define MEMBER_TRIES 3 /* members that are asked for a free port */
 
 /* Both entries toward one member; STOP_AGAIN, or why not. */
@@ -59,7 +89,7 @@ static __always_inline int open_toward(ctx_t *ctx, struct pkt *pkt, struct vip *
 
 	if (pkt->key.proto == IPPROTO_UDP)
 		return datagram_open(ctx, pkt, vip, slot);
-	rc = place_claim(&place);
+	rc = place_claim(&place, pkt->now);
 	if (rc) {
 		conns_add(slot, -1);
 		return rc;
@@ -86,6 +116,12 @@ static __always_inline int connection_open(ctx_t *ctx, struct pkt *pkt, struct v
 	return rc;
 }
 
+static __always_inline bool to_listener(const struct vip *vip, const struct pkt *pkt)
+{
+	return pkt->key.dport == vip->port && pkt->key.proto == vip->proto &&
+	       addr_equal(&pkt->key.daddr, &vip->addr);
+}
+
 /* A packet that belongs to nothing we know. */
 __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 {
@@ -94,30 +130,28 @@ __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 
 	if (!pkt)
 		return -DROP_INTERNAL;
-	if (!vip || !addr_equal(&pkt->key.daddr, &vip->addr))
+	if (!vip || !addr_ours(&pkt->key.daddr))
 		return STOP_PASS;
-	if (addr_equal(&pkt->key.saddr, &vip->addr))
+	if (addr_ours(&pkt->key.saddr))
 		return -DROP_SPOOF_SELF;
-	if (ip_martian(&pkt->key.saddr))
+	if (ip_martian(&pkt->key.saddr) || addr_equal(&pkt->key.saddr, &vip->broadcast))
 		return -DROP_MARTIAN;
-	if (pkt->key.dport != vip->port || pkt->key.proto != vip->proto) {
+	if (!to_listener(vip, pkt)) {
 		__u32 pos = port_pos(pkt->key.dport);
 
 		if (pos >= NAT_PORTS || pkt->key.dport == vip->port)
 			return STOP_PASS;
 		return nobodys(pkt, DROP_NAT_NOMAP);
 	}
-	if (pkt->key.proto == IPPROTO_TCP && (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
-		rc = nobodys(pkt, DROP_NO_ENTRY);
-		/* Better a fast RST than a client that waits for a flow that is gone. */
-		if (rc < 0 && !(pkt->tcp_flags & (TCP_SYN | TCP_RST)))
-			answer_wanted(pkt, ANSWER_RST);
+	rc = unopened(ctx, pkt);
+	if (rc)
 		return rc;
-	}
 	if (ttl_spent(pkt))
 		return -DROP_TTL;
 	rc = limits_allow(vip, pkt);
 	if (!rc)
 		rc = table_allows(vip, pkt);
+	if (!rc)
+		rc = handshakes_allow(pkt);
 	return rc ? rc : connection_open(ctx, pkt, vip);
 }

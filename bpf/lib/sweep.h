@@ -15,16 +15,17 @@
  * the way. */
 #define PRESSURE_CLOSING_TICKS 96 /* 100 ms */
 
+/* A flood of SYNs is over when none had to be answered by a cookie for so long. */
+#define FLOOD_TICKS (60 * TICKS_PER_SEC)
+
 /* A half without its mate is being made or being deleted; nobody takes that long. */
 #define HALF_PAIR_TICKS (5 * TICKS_PER_SEC)
 
 struct sweep_walk {
 	struct vip *vip;
 	struct member_state *ms;
-	struct sweep *job;
-	struct addr addr;
-	__be16 port;
-	__u16 pad;
+	struct member *member;
+	__u32 snat;
 	__u32 slot;
 	__u32 now;
 	__u32 word;
@@ -69,6 +70,8 @@ static __always_inline bool left_behind(const struct sweep_walk *walk, __u64 was
 
 static __always_inline __u32 flow_limit_ticks(const struct sweep_walk *walk, __u32 state)
 {
+	if (walk->flags & SWEEP_END)
+		return 0;
 	if (!(state & FLOW_CLOSED))
 		return walk->vip->idle_sec * TICKS_PER_SEC;
 	if (walk->flags & SWEEP_FULL)
@@ -119,6 +122,18 @@ static __noinline int sweep_flow(struct sweep_walk *walk, const struct flow_key 
 	return 0;
 }
 
+/* After a flood handshakes have the short limit until its last ones are gone. */
+static __always_inline __u32 half_open_limit_ticks(const struct sweep_walk *walk)
+{
+	struct pool_state *ps = pool_state_get();
+
+	if (walk->flags & SWEEP_END)
+		return 0;
+	if ((walk->flags & SWEEP_PRESSURE) || (ps && cookies_lately(ps, walk->now, FLOOD_TICKS)))
+		return walk->vip->half_open_pressure_sec * TICKS_PER_SEC;
+	return walk->vip->half_open_sec * TICKS_PER_SEC;
+}
+
 static __noinline int sweep_half_open(struct sweep_walk *walk,
 				      const struct half_open_key *member_key,
 				      struct half_open *member)
@@ -130,9 +145,7 @@ static __noinline int sweep_half_open(struct sweep_walk *walk,
 
 	mate_key(&key.tuple, &member->flow, member_key->tuple.proto);
 	client = bpf_map_lookup_elem(&half_open, &key);
-	limit = walk->flags & SWEEP_PRESSURE ? walk->vip->half_open_pressure_sec :
-					       walk->vip->half_open_sec;
-	limit *= TICKS_PER_SEC;
+	limit = half_open_limit_ticks(walk);
 	if (!client) {
 		if (older(walk, member->flow.seen, HALF_PAIR_TICKS) &&
 		    !bpf_map_delete_elem(&half_open, member_key)) {
@@ -175,9 +188,9 @@ static __noinline int sweep_port(struct sweep_walk *walk, __u32 pos)
 	struct half_open *half;
 	struct flow *flow;
 
-	key.tuple.saddr = walk->addr;
-	key.tuple.daddr = walk->vip->snat;
-	key.tuple.sport = walk->port;
+	key.tuple.saddr = walk->member->addr;
+	key.tuple.daddr = walk->vip->snat[walk->snat % SNAT_ADDRESSES];
+	key.tuple.sport = walk->member->port;
 	key.tuple.dport = port_at(pos);
 	key.tuple.proto = walk->vip->proto;
 	walk->looked++;
@@ -216,17 +229,44 @@ static long sweep_word(__u32 step __attribute__((unused)), struct sweep_walk *wa
 	return 0;
 }
 
-/* Prepares a walk over one member's ports; false = there is no such member. */
-static __always_inline bool sweep_begin(struct sweep_walk *walk, struct vip *vip, __u32 slot)
+/* Prepares a walk over one member's ports of one address, `most` words with ports in
+ * them; false = there is no such member. */
+static __always_inline bool sweep_begin(struct sweep_walk *walk, const struct sweep *job, __u32 now,
+					__u32 most)
 {
-	struct member *m = member_get(vip, slot);
-
-	walk->vip = vip;
-	walk->slot = slot;
-	walk->ms = member_state_get(slot);
-	if (!m || !walk->ms)
+	walk->vip = vip_get();
+	if (!walk->vip)
 		return false;
-	walk->addr = m->addr;
-	walk->port = m->port;
-	return true;
+	walk->slot = job->slot;
+	walk->snat = job->snat;
+	walk->word = job->word;
+	walk->flags = job->flags;
+	walk->now = walk->spent = now;
+	walk->budget = now + most;
+	walk->member = member_get(walk->vip, job->slot);
+	walk->ms = ports_get(job->slot, job->snat);
+	return walk->member && walk->ms;
+}
+
+/* Looks at job->words words of one member's ports, but at no more than `most` with
+ * ports in them, and says how many those were. job->word is where to go on, NAT_WORDS
+ * at the end; a member that is not there has no ports. */
+__noinline int sweep_slice(struct sweep *job, __u32 now, __u32 most)
+{
+	struct sweep_walk walk = {};
+	__u32 words;
+
+	if (!job)
+		return 0;
+	words = job->words;
+	if (!sweep_begin(&walk, job, now, most)) {
+		job->word = NAT_WORDS;
+		return 0;
+	}
+	bpf_loop(words < NAT_WORDS ? words : NAT_WORDS, sweep_word, &walk, 0);
+	job->word = walk.word;
+	job->looked = walk.looked;
+	job->expired = walk.expired;
+	job->healed = walk.healed;
+	return walk.spent - now;
 }

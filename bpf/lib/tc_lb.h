@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The balancer on tcx and clsact, and the expiry that the daemon calls. */
+/* The balancer on tcx and clsact, and the expiry: the daemon's call, and the timer. */
 #include "base.h"
 #include "hook_tc.h"
 #include "pkt.h"
+#include "stats.h"
 #include "quote.h"
 #if ADDR_WORDS == 1
 #include "ip4.h"
@@ -10,6 +11,7 @@
 #include "ip6.h"
 #endif
 #include "lb.h"
+#include "expiry.h"
 
 SEC("tc")
 int tc_lb(struct __sk_buff *ctx)
@@ -22,21 +24,29 @@ int tc_lb(struct __sk_buff *ctx)
 SEC("syscall")
 int sweep_ports(struct sweep *job)
 {
-	struct sweep_walk walk = { .now = bpf_ktime_get_ns() >> 20 };
-	struct vip *vip = vip_get();
-	__u32 words = job->words;
+	struct sweep slice = *job;
+	__u32 now = bpf_ktime_get_ns() >> 20;
 
-	if (!vip)
+	expiry_called(now);
+	if (!member_state_get(slice.slot))
 		return 1;
-	walk.flags = job->flags;
-	walk.spent = walk.now;
-	walk.budget = walk.now + NAT_WORDS;
-	walk.word = job->word;
-	if (!sweep_begin(&walk, vip, job->slot))
-		return 1;
-	bpf_loop(words < NAT_WORDS ? words : NAT_WORDS, sweep_word, &walk, 0);
-	job->looked = walk.looked;
-	job->expired = walk.expired;
-	job->healed = walk.healed;
+	sweep_slice(&slice, now, NAT_WORDS);
+	job->looked = slice.looked;
+	job->expired = slice.expired;
+	job->healed = slice.healed;
 	return 0;
+}
+
+/* Starts the pool's timer, or hands it over to this program. Returns 0, or 1 if the
+ * kernel refuses. */
+SEC("syscall")
+int start_expiry(void *ctx __attribute__((unused)))
+{
+	struct expiry *e = expiry_get();
+
+	if (!e)
+		return 1;
+	bpf_timer_init(&e->timer, &expiry, CLOCK_MONOTONIC); /* -EBUSY: there is one */
+	return bpf_timer_set_callback(&e->timer, expiry_tick) ||
+	       bpf_timer_start(&e->timer, TICK_IDLE, 0);
 }

@@ -14,12 +14,15 @@
 #pragma once
 
 #define MAX_MEMBERS 1024 /* members of one pool */
-#define MAX_SLOTS 2048	 /* members and those that still drain, of one pool */
+#define MAX_SLOTS 1984	 /* members and those that still drain, of one pool */
+#define SLOT_RANGE 2048	 /* the power of two above, so that an index can be masked */
 #define BLOCK 32	 /* members per block of weights, conns and schedule */
 
 #define NAT_PORT_MIN 1024 /* first source port toward a member */
 #define NAT_PORTS 64000	  /* 1024..65023; what is above belongs to the namespace's sockets */
 #define NAT_WORDS (NAT_PORTS / 64)
+#define NAT_SUMMARY ((NAT_WORDS + 63) / 64)
+#define SNAT_ADDRESSES 16 /* source addresses of one VIP toward members, its own included */
 
 #define HALF_OPEN_FLOWS 32768 /* handshakes in flight on one node, power of two */
 
@@ -55,6 +58,7 @@ enum flow_state {
 	FLOW_CLOSED = 1 << 5, /* both FINs or a true RST: no longer active */
 	FLOW_DEAD = 1 << 6,   /* whoever set this deletes the pair */
 	FLOW_RESET = 1 << 7,  /* the drain's deadline has passed: reset both ends */
+	FLOW_COOKIE = 1 << 8, /* the client knows the member's numbers shifted */
 };
 
 /*
@@ -66,14 +70,16 @@ struct flow {
 	struct addr daddr;
 	__be16 sport;
 	__be16 dport;
-	__u32 slot;	/* the member's slot */
-	__u32 state;	/* enum flow_state, changed by atomics only */
-	__u32 seen;	/* tick of the last packet of this direction */
-	__u32 next;	/* highest sequence number sent so far + 1 */
-	__u32 ack;	/* last acknowledgment sent; half-open client side: what to expect */
-	__u32 ts_delta; /* added to the client's TSval, taken off its echo */
-	__u32 started;	/* tick of the SYN */
-	__u32 serial;	/* the member's serial, for readers */
+	__u16 slot;    /* the member's slot */
+	__u16 snat;    /* which of vip.snat the member sees */
+	__u32 state;   /* enum flow_state, changed by atomics only */
+	__u32 seen;    /* tick of the last packet of this direction */
+	__u32 next;    /* highest sequence number sent so far + 1 */
+	__u32 ack;     /* last acknowledgment sent; half-open client side: what to expect */
+	__u32 shift;   /* FLOW_TIMESTAMPS: added to the client's TSval, taken off its echo.
+			 * FLOW_COOKIE: added to the member's numbers, taken off their ack */
+	__u32 started; /* tick of the SYN */
+	__u32 serial;  /* the member's serial, for readers */
 };
 
 /* A handshake in flight, in the table that all pools of the node share. 20 bytes. */
@@ -84,8 +90,9 @@ struct half_open_key {
 
 struct half_open {
 	struct flow flow;
-	__u32 ring; /* this handshake's place in half_open_ring */
-	__u32 reserved;
+	__u32 ring;    /* this handshake's place in half_open_ring */
+	__u16 window;  /* FLOW_COOKIE: what the client has offered, */
+	__u16 segment; /* and its largest segment */
 };
 
 /* Place in the ring of handshakes: the client side's key. */
@@ -97,6 +104,8 @@ struct half_open_place {
 struct half_open_node {
 	__u32 cursor;
 	__u32 evicted; /* handshakes that gave way to newer ones */
+	__u32 lapped;  /* tick when the last of them did, 0 = never */
+	__u32 reserved;
 };
 
 /* half_open_use: what one pool holds of the shared table. */
@@ -136,8 +145,11 @@ struct vip {
 	__u32 closing_sec;
 	__u32 rest_sec;	    /* how long a port without timestamps rests after closing */
 	__u32 affinity_sec; /* 0 = no timeout */
-	struct addr snat;   /* source address toward members */
 	__u32 generation;   /* counts configurations */
+	__u32 snats;	    /* places of snat in use */
+	__u32 snat_open;    /* bit = place whose address new connections may use */
+	struct addr snat[SNAT_ADDRESSES]; /* source addresses toward members */
+	struct addr broadcast;		  /* of the VIP's subnet; IPv6 has none */
 	__u8 id[16];
 };
 
@@ -167,7 +179,7 @@ struct weight_block {
 
 /* Connections (half-open ones too) of every slot, for LEAST_CONNECTIONS. */
 struct conns {
-	__u32 count[MAX_SLOTS];
+	__u32 count[SLOT_RANGE];
 };
 
 /* Liveness by slot; the monitor's verdict. */
@@ -176,13 +188,17 @@ struct health {
 	__u32 serial;
 };
 
-/* What one member holds, by slot; only programs write it. */
+/* What one member holds of one source address's ports; only programs write it. Of the
+ * first address, which every member has, it is also what the member holds at all. */
 struct member_state {
-	__u32 active; /* established flows, not closed */
+	__u32 active; /* first address: established flows, not closed */
 	__u32 ports_used;
-	__u32 port_cursor;	/* next position to try; grows without end */
-	__u32 sweep_word;	/* next word that the expiry under pressure looks at */
-	__u64 ports[NAT_WORDS]; /* bit = port - NAT_PORT_MIN, set = taken */
+	__u32 port_cursor; /* next position to try; grows without end */
+	__u32 sweep_word;  /* next word that the expiry under pressure looks at */
+	__u32 turn;	   /* first address: whose port comes next */
+	__u32 reserved;
+	__u64 full[NAT_SUMMARY]; /* bit = word of ports without a free one */
+	__u64 ports[NAT_WORDS];	 /* bit = port - NAT_PORT_MIN, set = taken */
 };
 
 /* Monotonic counters of one member and CPU. */
@@ -207,11 +223,13 @@ struct pool_state {
 	__u32 last_slot;     /* LEAST_CONNECTIONS: last choice + 1, where a tie starts */
 	__u32 active;	     /* established flows, not closed */
 	__u32 flows;	     /* flows in the table, closed ones too */
-	__u32 sweep_slot;    /* whose ports the expiry under pressure looks at next */
+	__u32 sweep_slot;    /* whose ports the expiry under pressure looks at next, */
+	__u32 sweep_snat;    /* and of which address */
 	__u32 looked;	     /* tick of the last look under pressure */
 	__u32 fruitless;     /* that look found nothing, and nothing has closed since */
 	__u32 answer_second; /* when `answers` were given */
 	__u32 answers;
+	__u32 cookies; /* tick of the last SYN that was answered with a cookie, 0 = never */
 };
 
 /* One call of the expiry: which ports to look at, and what was found there. */
@@ -223,13 +241,23 @@ struct sweep {
 	__u32 looked;  /* out: ports found taken */
 	__u32 expired; /* out: flows and handshakes that were ended */
 	__u32 healed;  /* out: ports taken by nobody */
-	__u32 reserved;
+	__u32 snat;    /* whose ports: place in vip.snat */
 };
 
 enum sweep_flags {
 	SWEEP_PRESSURE = 1 << 0, /* the short limits: room is wanted */
 	SWEEP_RESET = 1 << 1,	 /* mark live flows FLOW_RESET: the member's drain has ended */
 	SWEEP_FULL = 1 << 2, /* closed flows go at once: the alternative is to refuse somebody */
+	SWEEP_END = 1 << 3,  /* everything goes: the address is no longer ours */
+};
+
+/* Where the expiry goes on by itself while nobody calls it. */
+struct expiry {
+	struct bpf_timer timer;
+	__u32 called; /* tick of the daemon's last call */
+	__u32 slot;
+	__u32 snat;
+	__u32 word;
 };
 
 /* A client's member, by source address. */
@@ -237,6 +265,15 @@ struct affinity {
 	__u32 slot;
 	__u32 serial;
 	__u32 seen; /* tick of the last new connection */
+};
+
+/* What is worth a count, but does not decide what becomes of a packet. */
+enum event {
+	EVENT_ARP_CONFLICT = 0, /* another host claims an address of ours */
+	EVENT_NAT_PRESSURE =
+		1, /* a new connection toward a member with more than half its ports taken */
+	EVENT_COOKIE_ACCEPTED = 2, /* a client came back with the number it was sent */
+	EVENT_MAX = 3,
 };
 
 /* What became of a packet that did not end here. */
@@ -286,7 +323,9 @@ enum drop_reason {
 	DROP_ICMP_SEQ = 31,
 	DROP_UDP_LEN = 32,
 	DROP_V6_EXT = 33,
-	DROP_MAX = 34,
+	DROP_SYN_COOKIE = 34, /* answered with a number to come back with */
+	DROP_IP_OPTS = 35, /* balanced packets have no use for them, source routes least of all */
+	DROP_MAX = 36,
 };
 
 #pragma clang diagnostic pop

@@ -3,6 +3,7 @@
 #include "base.h"
 #include "hook_xdp.h"
 #include "pkt.h"
+#include "stats.h"
 #include "quote.h"
 #if ADDR_WORDS == 1
 #include "ip4.h"

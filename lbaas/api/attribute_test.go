@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -107,6 +108,7 @@ func TestVIPRefusals(t *testing.T) {
 	https := s.pool(f, object{"protocol": "HTTPS"})
 	taken := s.pool(f, nil)
 	s.vip(f, taken, object{"address": "10.0.0.50"})
+	s.vip(f, s.pool(f, nil), object{"address": "10.0.0.52", "snat_addresses": []string{"10.0.0.51"}})
 	body := vipBody(f, s.pool(f, nil))
 	s.refuseAll(t, "POST", "/v2.0/lb/vips", "vip", body, append(persistenceRefusals(),
 		vipRefusals(https, taken, other.subnet)...))
@@ -118,8 +120,20 @@ func TestVIPRefusals(t *testing.T) {
 		{name: "put subnet", change: object{"subnet_id": f.subnet}, says: "read-only"},
 		{name: "put pool of HTTPS", change: object{"pool_id": https}, code: 400, typ: "ProtocolMismatch"},
 		{name: "put pool unknown", change: object{"pool_id": nowhere}, code: 404, typ: "PoolNotFound"},
+		{name: "put snat of another", change: object{"snat_addresses": []string{"10.0.0.60", "10.0.0.51"}}, code: 409, typ: "IpAddressInUse"},
+		{name: "put snat too many", change: object{"snat_addresses": addressesFrom("10.0.0.100", 16)}, says: "at most 15"},
 		{name: "put own address as snat", change: object{"snat_addresses": []string{"10.0.0.50"}}, code: 409, typ: "IpAddressInUse"},
 	})
+}
+
+// addressesFrom are so many addresses in a row.
+func addressesFrom(first string, n int) []string {
+	list := []string{first}
+	for a := netip.MustParseAddr(first); len(list) < n; {
+		a = a.Next()
+		list = append(list, a.String())
+	}
+	return list
 }
 
 // vipRefusals needs a pool of another protocol, one that has a VIP at 10.0.0.50,
@@ -158,6 +172,10 @@ func vipRefusals(https, taken, elsewhere string) []refusal {
 		{name: "snat not a list", change: object{"snat_addresses": "10.0.0.9"}, says: "snat_addresses"},
 		{name: "snat outside", change: object{"snat_addresses": []string{"10.1.0.9"}}, code: 400, typ: "InvalidIpForSubnet"},
 		{name: "snat twice", change: object{"snat_addresses": []string{"10.0.0.9", "10.0.0.9"}}, says: "twice"},
+		{name: "snat broadcast", change: object{"snat_addresses": []string{"10.0.0.255"}}, code: 400, typ: "InvalidIpForSubnet"},
+		{name: "snat gateway", change: object{"snat_addresses": []string{"10.0.0.1"}}, code: 409, typ: "IpAddressInUse", says: "gateway"},
+		{name: "snat v6", change: object{"snat_addresses": []string{"fd00::1"}}, code: 400, typ: "InvalidIpForSubnet"},
+		{name: "snat too many", change: object{"snat_addresses": addressesFrom("10.0.0.100", 16)}, says: "at most 15"},
 		{name: "snat taken", change: object{"snat_addresses": []string{"10.0.0.50"}}, code: 409, typ: "IpAddressInUse"},
 		{name: "snat is the vip", change: object{"address": "10.0.0.9", "snat_addresses": []string{"10.0.0.9"}},
 			code: 409, typ: "IpAddressInUse"},

@@ -327,9 +327,11 @@ func TestMemberLimit(t *testing.T) {
 type budget struct {
 	n       int
 	refused string
+	asked   lbaas.Sizes
 }
 
 func (b *budget) Admit(_ context.Context, poolID string, want lbaas.Sizes, others map[string]lbaas.Sizes) error {
+	b.asked = want
 	if poolID == b.refused {
 		return errors.New("refused")
 	}
@@ -373,6 +375,20 @@ func TestAdmission(t *testing.T) {
 	if v := s.must(201, "POST", "/v2.0/lb/vips", object{"vip": with(vipBody(f, s.pool(f, nil)), object{
 		"flow_limit": 8192})}); v["flow_limit"] != n(8192) {
 		t.Errorf("vip: %v", v)
+	}
+	s.member(third, "10.0.0.77")
+	further := object{"vip": object{"snat_addresses": []string{"10.0.0.80", "10.0.0.81"}}}
+	node.refused = third
+	s.refused(409, "OverQuota", "PUT", path, further, "refused")
+	if got := s.must(200, "GET", path, nil)["snat_addresses"].([]any); len(got) != 0 {
+		t.Errorf("refused, and yet it has %v", got)
+	}
+	node.n, node.refused = 3, ""
+	s.vip(f, s.pool(f, nil), object{"address": "10.0.0.80"}) // it is free
+	further["vip"].(object)["snat_addresses"] = []string{"10.0.0.81", "10.0.0.82"}
+	s.must(200, "PUT", path, further)
+	if node.asked.Sources != 3 || node.asked.Members != 1 {
+		t.Errorf("asked for %+v", node.asked)
 	}
 }
 

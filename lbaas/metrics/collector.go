@@ -28,7 +28,7 @@ type Collector struct {
 
 	info, stateReadable, poolReadable             *prometheus.Desc
 	poolTotal, poolActive, poolBytes, poolPackets *prometheus.Desc
-	drops, verdicts, tableUsed, tableSize         *prometheus.Desc
+	drops, verdicts, events, tableUsed, tableSize *prometheus.Desc
 	memberTotal, memberActive, memberBytes        *prometheus.Desc
 	memberPackets, memberUp, portsUsed, portsSize *prometheus.Desc
 	budgetUsed, budgetLimit                       *prometheus.Desc
@@ -58,6 +58,7 @@ func New(source Source, build BuildInfo) *Collector {
 		poolPackets: desc("pool_packets_total", "Packets (segments); in is from client to member.", "pool", "direction"),
 		drops:       desc("pool_drops_total", "Packets that ended at the balancer, by reason.", "pool", "reason"),
 		verdicts:    desc("pool_verdicts_total", "Packets that went on, by kind.", "pool", "verdict"),
+		events:      desc("pool_events_total", "What happened besides, by kind: it decides about no packet.", "pool", "event"),
 		tableUsed:   desc("pool_table_entries", "Entries in use.", "pool", "table"),
 		tableSize:   desc("pool_table_size", "Entries that the table can hold.", "pool", "table"),
 
@@ -82,7 +83,7 @@ func New(source Source, build BuildInfo) *Collector {
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.info, c.stateReadable, c.poolReadable,
-		c.poolTotal, c.poolActive, c.poolBytes, c.poolPackets, c.drops, c.verdicts, c.tableUsed, c.tableSize,
+		c.poolTotal, c.poolActive, c.poolBytes, c.poolPackets, c.drops, c.verdicts, c.events, c.tableUsed, c.tableSize,
 		c.memberTotal, c.memberActive, c.memberBytes, c.memberPackets, c.memberUp, c.portsUsed, c.portsSize,
 		c.budgetUsed, c.budgetLimit, c.attempts, c.drifted, c.healthVerdicts,
 	} {
@@ -135,6 +136,9 @@ func (c *Collector) pool(s scrape, p reconcile.PoolCounters) {
 	}
 	for verdict, n := range live.Verdicts {
 		s.count(c.verdicts, n, p.PoolID, verdict)
+	}
+	for event, n := range live.Events {
+		s.count(c.events, n, p.PoolID, event)
 	}
 	for _, table := range live.Tables {
 		s.gauge(c.tableUsed, float64(table.Used), p.PoolID, table.Name)

@@ -51,6 +51,7 @@ func example() fakeSource {
 				},
 				Drops:    map[string]uint64{"no_member": 14, "conn_limit": 0},
 				Verdicts: map[string]uint64{"forwarded": 15},
+				Events:   map[string]uint64{"nat_pressure": 17},
 				Tables:   []loader.TableUse{{Name: "flows", Used: 16, Size: 32768}},
 			},
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strconv"
 
 	"qlbaas/lbaas"
 	"qlbaas/loader"
@@ -27,7 +28,7 @@ func (r *Reconciler) Admit(_ context.Context, poolID string, want lbaas.Sizes, o
 }
 
 // sample is a balancer of which only the sizes are meant. Everything else is made
-// up (the addresses are those of documentation), for the node checks it whole.
+// up (the addresses are those of documentation).
 func sample(poolID string, flows uint32, want lbaas.Sizes) loader.Balancer {
 	b := loader.Balancer{PoolID: poolID, AdminUp: true, VIP: loader.VIP{
 		ID: poolID, PortID: poolID, MAC: net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 0, 0}, AdminUp: true,
@@ -36,6 +37,12 @@ func sample(poolID string, flows uint32, want lbaas.Sizes) loader.Balancer {
 	}}
 	if want.IPv6 {
 		b.VIP.Address = netip.MustParsePrefix("2001:db8::1/64")
+	}
+	for len(b.SNAT) < want.Sources-1 {
+		b.SNAT = append(b.SNAT, b.VIP.Address.Addr())
+	}
+	for i := range want.Members {
+		b.Members = append(b.Members, loader.Member{ID: strconv.Itoa(i), Weight: 1, AdminUp: true})
 	}
 	if want.Affinity {
 		b.VIP.Persistence = loader.SourceIPPersistence

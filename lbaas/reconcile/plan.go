@@ -51,6 +51,7 @@ func balancer(cfg lbaas.PoolConfig) (loader.Balancer, error) {
 	default:
 		return none, unservable("lb_method %s", cfg.Pool.LBMethod)
 	}
+	b.SNAT = cfg.VIP.SNATAddresses
 	for _, m := range cfg.Members {
 		if m.Weight < 0 || m.Weight > 256 || !validID(m.ID) {
 			return none, unservable("member %q with weight %d", m.ID, m.Weight)
@@ -79,9 +80,6 @@ func plannedVIP(cfg lbaas.PoolConfig) (loader.VIP, error) {
 	}
 	if network.SegmentationID != 0 {
 		return none, unservable("network %s has provider:segmentation_id %d; this node joins untagged networks only", network.ID, network.SegmentationID)
-	}
-	if len(vip.SNATAddresses) > 0 {
-		return none, unservable("snat_addresses: this node uses the vip's own address only")
 	}
 	mac, err := net.ParseMAC(port.MACAddress)
 	if err != nil {

@@ -59,6 +59,11 @@ func TestBalancer(t *testing.T) {
 		{"limits", func(c *lbaas.PoolConfig) { c.VIP.ConnectionLimit, c.VIP.FlowLimit, c.VIP.PersistenceTimeout = 0, 64, 0 }, func(b *loader.Balancer) {
 			b.VIP.ConnectionLimit, b.VIP.FlowLimit, b.VIP.PersistenceTimeout = 0, 64, 0
 		}},
+		{"source addresses", func(c *lbaas.PoolConfig) {
+			c.VIP.SNATAddresses = []netip.Addr{netip.MustParseAddr("172.16.100.21"), netip.MustParseAddr("172.16.100.20")}
+		}, func(b *loader.Balancer) {
+			b.SNAT = []netip.Addr{netip.MustParseAddr("172.16.100.21"), netip.MustParseAddr("172.16.100.20")}
+		}},
 		{"no members", func(c *lbaas.PoolConfig) { c.Members = nil }, func(b *loader.Balancer) { b.Members = nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -90,7 +95,6 @@ func TestUnservable(t *testing.T) {
 		"session_persistence HTTP_COO": func(c *lbaas.PoolConfig) {
 			c.VIP.SessionPersistence = &lbaas.SessionPersistence{Type: lbaas.PersistenceHTTPCookie}
 		},
-		"snat_addresses": func(c *lbaas.PoolConfig) { c.VIP.SNATAddresses = []netip.Addr{netip.MustParseAddr("10.0.0.1")} },
 	} {
 		cfg := poolConfig(1)
 		edit(&cfg)

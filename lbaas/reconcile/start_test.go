@@ -284,11 +284,12 @@ func TestAdmit(t *testing.T) {
 	g := newRig(Options{})
 	g.pool(id('a', 2)).deploy("")
 	sizes := map[string]lbaas.Sizes{id('a', 1): {Flows: 1}, id('a', 2): {Flows: 1000}, id('a', 3): {Flows: 50}}
-	if err := g.Admit(t.Context(), id('a', 1), lbaas.Sizes{Flows: 7, Affinity: true}, sizes); err != nil {
+	if err := g.Admit(t.Context(), id('a', 1), lbaas.Sizes{Flows: 7, Affinity: true, Sources: 3, Members: 5}, sizes); err != nil {
 		t.Fatal(err)
 	}
 	b := g.node.admitted[0]
-	if b.PoolID != id('a', 1) || b.VIP.FlowLimit != 57 || b.VIP.Persistence != loader.SourceIPPersistence {
+	if b.PoolID != id('a', 1) || b.VIP.FlowLimit != 57 || b.VIP.Persistence != loader.SourceIPPersistence ||
+		len(b.SNAT) != 2 || len(b.Members) != 5 {
 		t.Errorf("asked for %+v", b)
 	}
 	g.node.refusal = loader.ErrOverBudget

@@ -44,6 +44,19 @@ func (e *Echo) Active() int {
 	return len(e.open)
 }
 
+// Peers are the clients that are connected now, as the server sees them.
+func (e *Echo) Peers() []netip.AddrPort {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	peers := make([]netip.AddrPort, 0, len(e.open))
+	for c := range e.open {
+		if peer, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+			peers = append(peers, peer.AddrPort())
+		}
+	}
+	return peers
+}
+
 // Accepted is how many connections there have been.
 func (e *Echo) Accepted() int {
 	e.mu.Lock()

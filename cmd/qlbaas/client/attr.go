@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,7 +19,7 @@ const (
 	boolean               // True or False, else the text; without values, a flag alone means True
 	dict                  // key=value,…; action=clear is null
 	dicts                 // a repeatable dict
-	texts                 // a repeatable string
+	texts                 // a repeatable string; action=clear alone is the empty list
 	constant              // a flag without value that stands for attr.value
 	reference             // id or unique name of an object of another collection
 )
@@ -91,7 +92,10 @@ func (a *attr) json(c *call) (any, error) {
 	case dict:
 		return pairs(a.flag, typed)
 	case texts:
-		return c.cli.StringSlice(a.flag), nil
+		if given := c.cli.StringSlice(a.flag); !slices.Equal(given, []string{"action=clear"}) {
+			return given, nil
+		}
+		return []string{}, nil
 	case dicts:
 		return a.dicts(c)
 	case reference:

@@ -50,6 +50,14 @@ func TestRequests(t *testing.T) {
 			"PUT /v2.0/lb/vips/" + vipA, `{"vip":{"session_persistence":null,"persistence_timeout":0,"idle_timeout":30,"flow_limit":64,"pool_id":"` + poolB + `"}}`,
 		},
 		{
+			[]string{"vip", "update", "v", "--snat-address", "172.16.100.21", "--snat-address", "172.16.100.22"},
+			"PUT /v2.0/lb/vips/" + vipA, `{"vip":{"snat_addresses":["172.16.100.21","172.16.100.22"]}}`,
+		},
+		{
+			[]string{"vip", "update", "v", "--snat-address", "action=clear"},
+			"PUT /v2.0/lb/vips/" + vipA, `{"vip":{"snat_addresses":[]}}`,
+		},
+		{
 			[]string{"member", "create", "--address", "172.16.100.9", "--protocol-port", "80", "web", "--weight", "3"},
 			"POST /v2.0/lb/members", `{"member":{"pool_id":"` + poolA + `","address":"172.16.100.9","protocol_port":80,"weight":3}}`,
 		},
