@@ -11,6 +11,7 @@ import (
 	"qlbaas/cmd/qlbaas/client"
 	"qlbaas/cmd/qlbaas/cmdline"
 	"qlbaas/cmd/qlbaas/demo"
+	"qlbaas/cmd/qlbaas/sidecar"
 )
 
 // version is set by the linker (-X main.version=…) in a release.
@@ -27,6 +28,7 @@ func newApp(e env) *cli.App {
 		Stdout: e.stdout, Stderr: e.stderr, Getenv: e.getenv,
 	})...)
 	app.Commands = append(app.Commands, demo.Command(demo.Env{Stdout: e.stdout}), versionCommand(e))
+	app.Commands = append(app.Commands, sidecar.Command(sidecar.Env{Stderr: e.stderr, Version: versionText()}))
 	app.Commands = append(app.Commands, cmdline.CompletionCommands(e.stdout)...)
 	return app
 }

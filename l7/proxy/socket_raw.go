@@ -1,0 +1,17 @@
+package proxy
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// rawIO is read(2) or write(2) on a socket that never blocks; p is not empty.
+func rawIO(trap, fd uintptr, p []byte) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
