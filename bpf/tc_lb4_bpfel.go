@@ -69,7 +69,8 @@ const (
 	Lb4DropReasonDROP_V6EXT          Lb4DropReason = 33
 	Lb4DropReasonDROP_SYN_COOKIE     Lb4DropReason = 34
 	Lb4DropReasonDROP_IP_OPTS        Lb4DropReason = 35
-	Lb4DropReasonDROP_MAX            Lb4DropReason = 36
+	Lb4DropReasonDROP_PORT_TAKEN     Lb4DropReason = 36
+	Lb4DropReasonDROP_MAX            Lb4DropReason = 37
 )
 
 type Lb4Event uint32
@@ -307,6 +308,8 @@ type Lb4VipFlags uint32
 const (
 	Lb4VipFlagsVIP_REFUSE   Lb4VipFlags = 1
 	Lb4VipFlagsVIP_AFFINITY Lb4VipFlags = 2
+	Lb4VipFlagsVIP_LISTENS  Lb4VipFlags = 4
+	Lb4VipFlagsVIP_SOCKETS  Lb4VipFlags = 8
 )
 
 type Lb4WeightBlock struct {

@@ -69,7 +69,8 @@ const (
 	Lb6DropReasonDROP_V6EXT          Lb6DropReason = 33
 	Lb6DropReasonDROP_SYN_COOKIE     Lb6DropReason = 34
 	Lb6DropReasonDROP_IP_OPTS        Lb6DropReason = 35
-	Lb6DropReasonDROP_MAX            Lb6DropReason = 36
+	Lb6DropReasonDROP_PORT_TAKEN     Lb6DropReason = 36
+	Lb6DropReasonDROP_MAX            Lb6DropReason = 37
 )
 
 type Lb6Event uint32
@@ -307,6 +308,8 @@ type Lb6VipFlags uint32
 const (
 	Lb6VipFlagsVIP_REFUSE   Lb6VipFlags = 1
 	Lb6VipFlagsVIP_AFFINITY Lb6VipFlags = 2
+	Lb6VipFlagsVIP_LISTENS  Lb6VipFlags = 4
+	Lb6VipFlagsVIP_SOCKETS  Lb6VipFlags = 8
 )
 
 type Lb6WeightBlock struct {

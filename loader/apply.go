@@ -105,7 +105,10 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureNamespace(ctx, p); err != nil {
 		return err
 	}
-	if err := p.ns.do(func() error { return n.setSysctls(ctx, namespaceSysctls(b.family(), b.VIP.Port)) }); err != nil {
+	if err := p.ns.do(func() error { return n.setSysctls(ctx, namespaceSysctls(b.family())) }); err != nil {
+		return err
+	}
+	if err := n.ensurePorts(ctx, p, b); err != nil {
 		return err
 	}
 	if err := n.ensureLoopback(ctx, p.ns); err != nil {

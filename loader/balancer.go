@@ -2,6 +2,7 @@ package loader
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -39,6 +40,34 @@ const (
 	SourceIPPersistence
 )
 
+// Sidecar says what a process of the pool's namespace does with its connections.
+type Sidecar uint8
+
+// What a sidecar can be doing.
+const (
+	// NoSidecar: the kernel balances.
+	NoSidecar Sidecar = iota
+	// SidecarServes: new connections to the listener are for a socket of the namespace,
+	// and answers to the namespace's own connections reach them. Connections that the
+	// kernel has balanced before go on.
+	SidecarServes
+	// SidecarLeaves: the kernel balances again. Connections that sockets of the namespace
+	// still have go on, and their ports are not taken.
+	SidecarLeaves
+)
+
+func (s Sidecar) String() string {
+	switch s {
+	case NoSidecar:
+		return "none"
+	case SidecarServes:
+		return "serves"
+	case SidecarLeaves:
+		return "leaves"
+	}
+	return fmt.Sprintf("sidecar %d", uint8(s))
+}
+
 // Balancer is what one pool shall look like on this node, whole. Apply makes it
 // so; fields that are absent from one call are absent from the balancer, never
 // remembered from an earlier call.
@@ -50,7 +79,9 @@ type Balancer struct {
 	AdminUp  bool
 	Protocol Protocol
 	Method   Method
-	VIP      VIP
+	// Sidecar is not for UDP.
+	Sidecar Sidecar
+	VIP     VIP
 	// SNAT are further source addresses toward members, at most MaxSNAT, beside the
 	// VIP's own: each is worth another 64,000 connections with every member. They are
 	// of the VIP's subnet, and nobody else has them.

@@ -19,6 +19,7 @@ type configuration struct {
 	Pool      string       `json:"pool"`
 	AdminUp   bool         `json:"admin_up"`
 	Method    string       `json:"method"`
+	Sidecar   string       `json:"sidecar,omitempty"`
 	VIP       vipConfig    `json:"vip"`
 	SNAT      []string     `json:"snat_addresses,omitempty"`
 	Members   []memberText `json:"members"`
@@ -85,6 +86,9 @@ func (n *Node) describe(b *Balancer, p *pool) configuration {
 		if b.VIP.PersistenceTimeout == time.Duration(0) {
 			c.VIP.Persistence = "SOURCE_IP without end"
 		}
+	}
+	if b.Sidecar != NoSidecar {
+		c.Sidecar = b.Sidecar.String()
 	}
 	for _, a := range b.SNAT {
 		c.SNAT = append(c.SNAT, a.String())

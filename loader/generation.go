@@ -113,6 +113,8 @@ func makeVIP(b *Balancer) maps.VIP {
 		Protocol:         kernelProtocol(b.Protocol),
 		Broadcast:        broadcastOf(b.VIP.Address),
 		Refuse:           !b.AdminUp,
+		Listens:          b.Sidecar == SidecarServes,
+		Sockets:          b.Sidecar != NoSidecar,
 		Affinity:         b.VIP.Persistence == SourceIPPersistence,
 		Method:           kernelMethod(b.Method),
 		HashSeed:         hashSeed(b.PoolID),

@@ -36,6 +36,10 @@ import (
 //		}
 //	}
 //
+// Where a sidecar listens, the two rules about the VIP's TCP are missing: the programs let
+// nothing pass but to the listener and to connections that have a socket, and when they are
+// missing the sidecar goes on serving.
+//
 // The stack answers pings, and anybody can send them, so that there is a limit.
 //
 // Whoever says that something was too big is believed by the stack, unless it was a
@@ -66,7 +70,8 @@ type guardChain struct {
 }
 
 // newGuard describes the guard of a listener, and of the addresses that members answer to.
-func newGuard(own []netip.Addr, listener uint16) guard {
+// The first of them is the VIP, whose segments may be a sidecar's.
+func newGuard(own []netip.Addr, listener uint16, sidecar bool) guard {
 	table := &nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet}
 	accept, drop := nftables.ChainPolicyAccept, nftables.ChainPolicyDrop
 	input := &nftables.Chain{
@@ -78,9 +83,12 @@ func newGuard(own []netip.Addr, listener uint16) guard {
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 	}
 	var rules [][]expr.Any
-	for _, address := range own {
+	for i, address := range own {
 		for _, ports := range [][2]uint16{{listener, listener}, {natPortMin, natPortMax}} {
 			for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+				if sidecar && i == 0 && proto == unix.IPPROTO_TCP {
+					continue
+				}
 				rules = append(rules, dropRule(address, proto, ports))
 			}
 		}
@@ -170,7 +178,7 @@ func (n *Node) ensureGuard(ctx context.Context, p *pool, b *Balancer) error {
 			return fmt.Errorf("open nftables: %w", err)
 		}
 		defer func() { _ = nft.CloseLasting() }() // nothing is left to be said
-		wanted := newGuard(ownAddresses(p, b), b.VIP.Port)
+		wanted := newGuard(ownAddresses(p, b), b.VIP.Port, b.Sidecar != NoSidecar)
 		same, err := wanted.stands(nft)
 		if err != nil || same {
 			return err

@@ -286,6 +286,21 @@ func (n *Node) Socket(poolID string, domain, typ, proto int) (int, error) {
 	return p.ns.socket(domain, typ, proto)
 }
 
+// Inside runs fn on a thread that is inside the pool's network namespace, and so are the
+// sockets and processes that fn makes. It returns ErrNotDeployed if there is none.
+func (n *Node) Inside(poolID string, fn func() error) error {
+	p := n.find(poolID)
+	if p == nil {
+		return fmt.Errorf("enter pool %s: %w", poolID, ErrNotDeployed)
+	}
+	p.data.RLock()
+	defer p.data.RUnlock()
+	if p.ns == nil {
+		return fmt.Errorf("enter pool %s: %w", poolID, ErrNotDeployed)
+	}
+	return p.ns.do(fn)
+}
+
 // dryRun marks a context whose operations only look: the first change that they
 // would make ends them with a driftError.
 type dryRun struct{}

@@ -79,19 +79,19 @@ func sabotage() map[string]func(*site) error {
 			return s.nft(func(c *nftables.Conn) { c.FlushRuleset() })
 		},
 		"guard without forward": func(s *site) error {
-			g := newGuard(s.addresses(), s.b.VIP.Port)
+			g := newGuard(s.addresses(), s.b.VIP.Port, false)
 			return s.nft(func(c *nftables.Conn) { c.DelChain(g.chains[1].Chain) })
 		},
 		"guard for another port": func(s *site) error {
 			return s.nft(func(c *nftables.Conn) {
 				c.DelTable(&nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet})
-				_ = newGuard(s.addresses(), s.b.VIP.Port+1).install(c)
+				_ = newGuard(s.addresses(), s.b.VIP.Port+1, false).install(c)
 			})
 		},
 		"guard without a source address": func(s *site) error {
 			return s.nft(func(c *nftables.Conn) {
 				c.DelTable(&nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet})
-				_ = newGuard(s.addresses()[:2], s.b.VIP.Port).install(c)
+				_ = newGuard(s.addresses()[:2], s.b.VIP.Port, false).install(c)
 			})
 		},
 		"source address deleted": func(s *site) error {

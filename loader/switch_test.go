@@ -108,7 +108,7 @@ func (w *world) guardDrops(b *Balancer) (packets uint64) {
 		if err != nil {
 			return err
 		}
-		input := newGuard(ownAddresses(&pool{}, b), b.VIP.Port).chains[0]
+		input := newGuard(ownAddresses(&pool{}, b), b.VIP.Port, false).chains[0]
 		rules, err := c.GetRules(input.Table, input.Chain)
 		for _, rule := range rules {
 			for _, e := range rule.Exprs {

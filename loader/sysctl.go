@@ -18,24 +18,67 @@ type sysctl struct {
 	optional bool
 }
 
-// The namespace's own sockets (probes, later the sidecar) take their ports above
-// the range that the programs use for members, so that neither ever meets the other.
-const ownPorts = "65024\t65535"
+// The namespace's own sockets take their ports where the programs take none, so that
+// neither ever meets the other: those of probes above the range of NAT ports, those of a
+// sidecar in it.
+const (
+	probePortMin = 65024
+	probePorts   = "65024\t65535"
+	sidecarPorts = "1024\t65023"
+)
 
-// ownPortMin is the first port of ownPorts.
-const ownPortMin = 65024
-
-// namespaceSysctls are the settings of a pool's namespace apart from its device.
-func namespaceSysctls(f family, listener uint16) []sysctl {
-	reserved := ""
-	if listener >= ownPortMin {
-		reserved = strconv.Itoa(int(listener))
+// ownPorts is the range of the namespace's own sockets. A sidecar has few ports while
+// connections that the kernel has balanced still have some of the others.
+func (p *pool) ownPorts(b *Balancer) (string, error) {
+	if b.Sidecar != SidecarServes {
+		return probePorts, nil
 	}
-	return append([]sysctl{
-		{path: "ipv4/ip_local_port_range", value: ownPorts},
-		{path: "ipv4/ip_local_reserved_ports", value: reserved},
-	}, deviceSysctls(f, "all")...)
+	if p.view == nil {
+		return sidecarPorts, nil
+	}
+	used, err := p.natPortsUsed()
+	if err != nil || used > 0 {
+		return probePorts, err
+	}
+	return sidecarPorts, nil
 }
+
+// ensurePorts sets which ports the namespace's own sockets take: never the listener's.
+func (n *Node) ensurePorts(ctx context.Context, p *pool, b *Balancer) error {
+	ports, err := p.ownPorts(b)
+	if err != nil {
+		return err
+	}
+	var first, last uint16
+	if _, err := fmt.Sscan(ports, &first, &last); err != nil {
+		return fmt.Errorf("read range %q: %w", ports, err)
+	}
+	reserved := ""
+	if first <= b.VIP.Port && b.VIP.Port <= last {
+		reserved = strconv.Itoa(int(b.VIP.Port))
+	}
+	return p.ns.do(func() error {
+		return n.setSysctls(ctx, []sysctl{
+			{path: "ipv4/ip_local_reserved_ports", value: reserved},
+			{path: "ipv4/ip_local_port_range", value: ports},
+		})
+	})
+}
+
+// natPortsUsed is how many ports toward members the programs have.
+func (p *pool) natPortsUsed() (n uint32, _ error) {
+	for _, m := range p.membersNow() {
+		holds, err := p.view.MemberState(m.slot)
+		if err != nil {
+			return 0, err
+		}
+		n += holds.PortsUsed
+	}
+	return n, nil
+}
+
+// namespaceSysctls are the settings of a pool's namespace apart from its device and ports.
+func namespaceSysctls(f family) []sysctl { return deviceSysctls(f, "all") }
 
 // deviceSysctls are the settings of one device, or of "all". IPv4's are the same for
 // both families: a pool without IPv4 address has nothing that they could spoil.

@@ -229,7 +229,7 @@ func (s *street) wantOwnSocket(n *Node, b *Balancer) {
 		s.Errorf("connect from the namespace: %v, %v", unix.Errno(code), err)
 	}
 	name, err := unix.Getsockname(fd)
-	if own, ok := name.(*unix.SockaddrInet4); err != nil || !ok || own.Port < ownPortMin {
+	if own, ok := name.(*unix.SockaddrInet4); err != nil || !ok || own.Port < probePortMin {
 		s.Errorf("own port: %+v, %v", name, err)
 	}
 }

@@ -53,6 +53,8 @@ func (b *Balancer) validate() error {
 		return invalid("Protocol", b.Protocol)
 	case b.Method > SourceIP:
 		return invalid("Method", b.Method)
+	case b.Sidecar > SidecarLeaves || b.Sidecar != NoSidecar && b.Protocol != TCP:
+		return invalid("Sidecar", b.Sidecar)
 	case b.DrainTimeout < 0 || b.DrainTimeout > maxDrain:
 		return invalid("DrainTimeout", b.DrainTimeout)
 	case len(b.Members) > MaxMembers:

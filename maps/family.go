@@ -80,6 +80,12 @@ func (words[A]) vip(g *Generation, half, weightBlocks uint32) (any, error) {
 	if g.VIP.Affinity {
 		v.Flags |= uint32(bpf.Lb4VipFlagsVIP_AFFINITY)
 	}
+	if g.VIP.Listens {
+		v.Flags |= uint32(bpf.Lb4VipFlagsVIP_LISTENS)
+	}
+	if g.VIP.Sockets {
+		v.Flags |= uint32(bpf.Lb4VipFlagsVIP_SOCKETS)
+	}
 	var err error
 	if v.Addr, err = toAddr[A](g.VIP.Address.Addr()); err != nil {
 		return nil, fmt.Errorf("vip: %w", err)
@@ -168,6 +174,8 @@ func (v *vip[A]) stored() storedVIP {
 			SNAT:            v.sources(),
 			Refuse:          v.Flags&uint32(bpf.Lb4VipFlagsVIP_REFUSE) != 0,
 			Affinity:        v.Flags&uint32(bpf.Lb4VipFlagsVIP_AFFINITY) != 0,
+			Listens:         v.Flags&uint32(bpf.Lb4VipFlagsVIP_LISTENS) != 0,
+			Sockets:         v.Flags&uint32(bpf.Lb4VipFlagsVIP_SOCKETS) != 0,
 			Method:          Method(v.Method),
 			HashSeed:        v.HashSeed,
 			ConnectionLimit: v.ConnectionLimit,

@@ -42,6 +42,10 @@ type VIP struct {
 	SNAT Sources
 	// Refuse answers every new connection with a RST (pool admin-down).
 	Refuse bool
+	// Listens leaves new connections to a socket of the namespace. Sockets says that
+	// such a socket may have connections, at the listener's port and at NAT ports: they
+	// are left to it, and no port that it has is taken.
+	Listens, Sockets bool
 	// Affinity is SOURCE_IP persistence; Write wants EnableAffinity before.
 	Affinity bool
 	Method   Method

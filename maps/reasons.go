@@ -55,6 +55,7 @@ var dropNames = [bpf.Lb4DropReasonDROP_MAX]string{
 	bpf.Lb4DropReasonDROP_V6EXT:          "v6_ext",
 	bpf.Lb4DropReasonDROP_SYN_COOKIE:     "syn_cookie",
 	bpf.Lb4DropReasonDROP_IP_OPTS:        "ip_opts",
+	bpf.Lb4DropReasonDROP_PORT_TAKEN:     "port_taken",
 }
 
 var verdictNames = [bpf.Lb4VerdictVERDICT_MAX]string{

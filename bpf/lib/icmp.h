@@ -174,6 +174,17 @@ static __always_inline int icmp_rewrite(ctx_t *ctx, struct pkt *pkt, const struc
 	return STOP_FORWARD;
 }
 
+/* About a packet that is in no table of ours: the namespace's own sockets have the ports
+ * above ours, and the sidecar's any. */
+static __always_inline int icmp_of_stack(ctx_t *ctx, const struct icmp_quote *q)
+{
+	struct vip *vip = vip_get();
+
+	if (port_pos(q->key.dport) >= NAT_PORTS || (vip && socket_of(ctx, vip, &q->key)))
+		return STOP_PASS;
+	return -DROP_ICMP_NOMAP;
+}
+
 /* ICMP to us. */
 __noinline int icmp_packet(ctx_t *ctx, struct pkt *pkt)
 {
@@ -198,8 +209,8 @@ __noinline int icmp_packet(ctx_t *ctx, struct pkt *pkt)
 	if (rc)
 		return rc;
 	flow = icmp_flow(&q);
-	if (!flow) /* the namespace's own sockets have the ports above ours */
-		return port_pos(q.key.dport) < NAT_PORTS ? -DROP_ICMP_NOMAP : STOP_PASS;
+	if (!flow)
+		return icmp_of_stack(ctx, &q);
 	rc = icmp_check(ctx, pkt, &q, flow);
 	if (!rc && ttl_spent(pkt))
 		rc = -DROP_TTL;

@@ -13,6 +13,7 @@
 #include "select.h"
 #include "route.h"
 #include "nat.h"
+#include "socket.h"
 #include "icmp.h"
 #include "cookie.h"
 #if HOOK_FINAL

@@ -8,8 +8,8 @@
 
 /* What a handshake is made of while it is put together. */
 struct opening {
-	struct half_open_key member_key;
-	struct half_open entry; /* the member's half, then the client's */
+	struct half_open_key key; /* of entry's half */
+	struct half_open entry;	  /* the member's half, then the client's */
 	__u32 slot;
 	__u32 snat;
 	__u32 pos;
@@ -45,21 +45,20 @@ __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 		pos = port_claim(ms);
 		if (pos >= NAT_PORTS)
 			return -DROP_NAT_FULL;
-		o->member_key.tuple.dport = port_at(pos);
-		if (o->member_key.tuple.dport == vip->port) {
+		o->key.tuple.dport = port_at(pos);
+		if (o->key.tuple.dport == vip->port) {
 			if (!port_clear(ms, pos))
 				conns_add(o->slot, 1);
 			continue; /* the listener's */
 		}
 		if (udp) {
-			if (!bpf_map_update_elem(&flows, &o->member_key.tuple, &o->entry.flow,
+			if (!bpf_map_update_elem(&flows, &o->key.tuple, &o->entry.flow,
 						 BPF_NOEXIST))
 				return port_opened(o, ms, pos);
-		} else if (!bpf_map_update_elem(&half_open, &o->member_key, &o->entry,
-						BPF_NOEXIST)) {
-			if (!bpf_map_lookup_elem(&flows, &o->member_key.tuple))
+		} else if (!bpf_map_update_elem(&half_open, &o->key, &o->entry, BPF_NOEXIST)) {
+			if (!bpf_map_lookup_elem(&flows, &o->key.tuple))
 				return port_opened(o, ms, pos);
-			bpf_map_delete_elem(&half_open, &o->member_key);
+			bpf_map_delete_elem(&half_open, &o->key);
 		}
 		conns_add(o->slot, 1);
 	}
@@ -100,21 +99,24 @@ static __noinline int address_open(struct opening *o, struct vip *vip, bool udp)
 		barrier_var(o->snat);
 		if (o->snat >= SNAT_ADDRESSES || !(vip->snat_open >> o->snat & 1))
 			continue;
-		o->member_key.tuple.daddr = vip->snat[o->snat];
+		o->key.tuple.daddr = vip->snat[o->snat];
 		o->entry.flow.snat = o->snat;
 		rc = port_open(o, vip, udp);
 	}
 	return rc;
 }
 
-/* Gives back port and connection of a handshake that will not be. */
-static __always_inline void opening_undo(struct opening *o)
+/* Gives back port and connection of a handshake that will not be, and whose entry is the
+ * client's half by now. */
+static __noinline int opening_undo(struct opening *o)
 {
 	struct member_state *ms = ports_get(o->slot, o->snat);
 
-	bpf_map_delete_elem(&half_open, &o->member_key);
+	mate_key(&o->key.tuple, &o->entry.flow, IPPROTO_TCP);
+	bpf_map_delete_elem(&half_open, &o->key);
 	if (ms && port_clear(ms, o->pos))
 		conns_add(o->slot, -1);
+	return 0;
 }
 
 /* Fills in both halves but for the port. */
@@ -127,10 +129,10 @@ static __always_inline int opening_fill(ctx_t *ctx, struct pkt *pkt, struct vip 
 
 	if (!m)
 		return -DROP_INTERNAL;
-	o->member_key.pool = pool_number;
-	o->member_key.tuple.saddr = m->addr;
-	o->member_key.tuple.sport = m->port;
-	o->member_key.tuple.proto = pkt->key.proto;
+	o->key.pool = pool_number;
+	o->key.tuple.saddr = m->addr;
+	o->key.tuple.sport = m->port;
+	o->key.tuple.proto = pkt->key.proto;
 	o->entry.flow.saddr = pkt->key.daddr;
 	o->entry.flow.daddr = pkt->key.saddr;
 	o->entry.flow.sport = pkt->key.dport;
@@ -158,10 +160,10 @@ static __always_inline int opening_fill(ctx_t *ctx, struct pkt *pkt, struct vip 
 /* Turns the member's half into the client's. */
 static __always_inline void opening_turn(struct opening *o, const struct pkt *pkt)
 {
-	o->entry.flow.saddr = o->member_key.tuple.daddr;
-	o->entry.flow.daddr = o->member_key.tuple.saddr;
-	o->entry.flow.sport = o->member_key.tuple.dport;
-	o->entry.flow.dport = o->member_key.tuple.sport;
+	o->entry.flow.saddr = o->key.tuple.daddr;
+	o->entry.flow.daddr = o->key.tuple.saddr;
+	o->entry.flow.sport = o->key.tuple.dport;
+	o->entry.flow.dport = o->key.tuple.sport;
 	o->entry.flow.state &= ~FLOW_MEMBER_SIDE;
 	o->entry.flow.next = pkt->cookie ? pkt->seq : pkt->end;
 	o->entry.flow.ack = pkt->cookie ? pkt->ack : 0;
@@ -179,40 +181,41 @@ static __always_inline bool opened_meanwhile(const struct pkt *pkt)
  * same connection; then ours is undone and the caller finds that one. */
 __noinline int handshake_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32 slot, __u32 place)
 {
-	struct half_open_key key = { .pool = pool_number };
 	struct opening o = { .slot = slot, .entry.ring = place };
 	struct member_state *ms;
 	int rc;
 
 	if (!pkt || !vip)
 		return -DROP_INTERNAL;
-	key.tuple = pkt->key;
 	rc = opening_fill(ctx, pkt, vip, &o);
-	if (rc)
-		goto give_back;
-	rc = address_open(&o, vip, false);
-	if (rc)
-		goto give_back;
+	if (!rc)
+		rc = address_open(&o, vip, false);
+	if (rc) {
+		conns_add(slot, -1);
+		return rc;
+	}
 	opening_turn(&o, pkt);
-	if (bpf_map_update_elem(&half_open, &key, &o.entry, BPF_NOEXIST)) {
+	if (socket_of(ctx, vip, &o.key.tuple)) {
+		opening_undo(&o);
+		return -DROP_PORT_TAKEN;
+	}
+	o.key.tuple = pkt->key; /* the client's from here on */
+	if (bpf_map_update_elem(&half_open, &o.key, &o.entry, BPF_NOEXIST)) {
 		opening_undo(&o);
 		return STOP_AGAIN;
 	}
 	if (opened_meanwhile(pkt)) {
-		bpf_map_delete_elem(&half_open, &key);
+		bpf_map_delete_elem(&half_open, &o.key);
 		opening_undo(&o);
 		return STOP_AGAIN;
 	}
-	place_take(o.entry.ring, &key);
+	place_take(o.entry.ring, &o.key);
 	use_add(pool_number, 1);
 	/* The expiry may have taken the bit for an orphan's before the entry was in. */
 	ms = ports_get(slot, o.snat);
 	if (ms && port_set(ms, o.pos))
 		conns_add(slot, 1);
 	return STOP_AGAIN;
-give_back:
-	conns_add(slot, -1);
-	return rc;
 }
 
 /* Nobody's, unless its handshake moved to the flows between our two look-ups. */
@@ -243,7 +246,7 @@ __noinline int datagram_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32
 	opening_turn(&o, pkt);
 	if (bpf_map_update_elem(&flows, &pkt->key, &o.entry.flow, BPF_NOEXIST)) {
 		/* Another CPU was faster, or the table is full. */
-		bpf_map_delete_elem(&flows, &o.member_key.tuple);
+		bpf_map_delete_elem(&flows, &o.key.tuple);
 		ms = ports_get(slot, o.snat);
 		if (ms && port_clear(ms, o.pos))
 			conns_add(slot, -1);

@@ -136,6 +136,10 @@ __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 		return -DROP_SPOOF_SELF;
 	if (ip_martian(&pkt->key.saddr) || addr_equal(&pkt->key.saddr, &vip->broadcast))
 		return -DROP_MARTIAN;
+	if (!HOOK_FINAL && (vip->flags & VIP_SOCKETS))
+		return STOP_PUNT;
+	if (((vip->flags & VIP_LISTENS) && to_listener(vip, pkt)) || socket_of(ctx, vip, &pkt->key))
+		return STOP_PASS;
 	if (!to_listener(vip, pkt)) {
 		__u32 pos = port_pos(pkt->key.dport);
 

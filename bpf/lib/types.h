@@ -123,6 +123,8 @@ enum method {
 enum vip_flags {
 	VIP_REFUSE = 1 << 0,   /* pool admin-down: every new connection gets a RST */
 	VIP_AFFINITY = 1 << 1, /* SOURCE_IP persistence */
+	VIP_LISTENS = 1 << 2,  /* new connections are for a socket of the namespace */
+	VIP_SOCKETS = 1 << 3,  /* such a socket may have connections, at ports like ours */
 };
 
 /* The listener and the whole of a pool's settings: one generation. */
@@ -325,7 +327,8 @@ enum drop_reason {
 	DROP_V6_EXT = 33,
 	DROP_SYN_COOKIE = 34, /* answered with a number to come back with */
 	DROP_IP_OPTS = 35, /* balanced packets have no use for them, source routes least of all */
-	DROP_MAX = 36,
+	DROP_PORT_TAKEN = 36, /* by a socket of the namespace: the next SYN gets another port */
+	DROP_MAX = 37,
 };
 
 #pragma clang diagnostic pop
