@@ -1,0 +1,165 @@
+package keeper_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestAdopt: a sidecar survives its keeper, and the next keeper knows all of it.
+func TestAdopt(t *testing.T) {
+	w := running(t)
+	for range 3 {
+		w.mustGet()
+	}
+	open := w.connect()
+	pid, before := w.pid(), w.counted()
+	w.keeper.Close()
+	w.mustGet()
+	w.open("1")
+	if serving, leaving := w.keeper.State(id); !serving || leaving {
+		t.Errorf("serving %t, leaving %t", serving, leaving)
+	}
+	w.must(w.keeper.Ensure(w.context(), id, vip, basic()))
+	if now := w.pid(); now != pid {
+		t.Errorf("it is process %d, was %d", now, pid)
+	}
+	if s := w.counted(); s.Generation != before.Generation || s.Proxy.Requests != 5 || s.Proxy.Clients != 1 {
+		t.Errorf("counters %+v", s)
+	}
+	w.must(open.ask())
+	w.signal(pid, unix.SIGKILL)
+	if took := w.awaitMended(pid); took > mended {
+		t.Errorf("it took %s to mend", took)
+	}
+	w.mustGet()
+	if s := w.counted(); s.Proxy.Requests < 6 {
+		t.Errorf("counters %+v", s)
+	}
+}
+
+// TestAdoptHanging: one that hangs when the keeper comes is replaced.
+func TestAdoptHanging(t *testing.T) {
+	w := running(t)
+	pid := w.pid()
+	w.keeper.Close()
+	w.signal(pid, unix.SIGSTOP)
+	w.open("1")
+	w.must(w.keeper.Ensure(w.context(), id, vip, basic()))
+	if now := w.pid(); now == pid {
+		t.Error("it is still the old one")
+	}
+	w.mustGet()
+}
+
+// TestUpgrade: a keeper of another version replaces the sidecar under load, and nobody
+// notices.
+func TestUpgrade(t *testing.T) {
+	w := running(t)
+	open := w.connect()
+	pid := w.pid()
+	stop := w.load()
+	for _, version := range []string{"2", "3"} {
+		w.keeper.Close()
+		w.open(version)
+		w.must(w.keeper.Ensure(w.context(), id, vip, basic()))
+		if info, _ := w.keeper.Info(id); info.PID == pid || info.Version != version || info.Restarts != 0 {
+			t.Errorf("after the upgrade to %s: %+v, before process %d", version, info, pid)
+		}
+		pid = w.pid()
+	}
+	requests, failures := stop()
+	for i, err := range failures {
+		if i < 5 {
+			t.Errorf("request: %v", err)
+		}
+	}
+	w.must(open.ask()) // in the first process
+	open.Close()
+	w.await("the counters", func() error {
+		if s := w.counted(); s.Proxy.Requests != uint64(requests)+2 {
+			return fmt.Errorf("%d of %d requests are counted", s.Proxy.Requests, requests+2)
+		}
+		return nil
+	})
+}
+
+// TestRetire: clients finish, those who wait are served, and what was counted stays
+// until it is settled.
+func TestRetire(t *testing.T) {
+	w := running(t)
+	open := w.connect()
+	pid := w.pid()
+	w.keeper.Retire(id)
+	w.must(w.keeper.Ensure(w.context(), id, vip, basic())) // it stays, after all
+	if serving, leaving := w.keeper.State(id); !serving || leaving {
+		t.Errorf("serving %t, leaving %t", serving, leaving)
+	}
+	w.keeper.Retire(id)
+	if serving, leaving := w.keeper.State(id); serving || !leaving {
+		t.Errorf("serving %t, leaving %t", serving, leaving)
+	}
+	w.mustGet() // not refused at once
+	w.await("the end of listening", func() error {
+		if _, err := w.get(w.context()); !errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("a client met %v", err)
+		}
+		return nil
+	})
+	w.must(open.ask())
+	if s := w.counted(); s.Proxy.Clients != 1 {
+		t.Errorf("%d clients", s.Proxy.Clients)
+	}
+	first := w.counted()
+	w.keeper.Settle(id, first)
+	if s := w.counted(); s.Proxy.Requests != 0 || s.Proxy.Clients != 1 {
+		t.Errorf("settled %+v, left %+v", first.Proxy, s.Proxy)
+	}
+	w.must(open.ask())
+	open.Close()
+	w.awaitChanged()
+	if serving, leaving := w.keeper.State(id); serving || leaving || unix.Kill(pid, 0) == nil {
+		t.Errorf("serving %t, leaving %t, process %v", serving, leaving, unix.Kill(pid, 0))
+	}
+	rest := w.counted()
+	if rest.Proxy.Requests != 1 || rest.Proxy.Clients != 0 {
+		t.Errorf("left %+v", rest.Proxy)
+	}
+	w.keeper.Settle(id, rest)
+	if left := w.keeper.Pools(); len(left) > 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
+// TestRetired: a keeper that comes while a sidecar finishes lets it, and can start
+// another one beside it.
+func TestRetired(t *testing.T) {
+	w := running(t)
+	open := w.connect()
+	pid := w.pid()
+	w.keeper.Retire(id)
+	w.await("its leave", func() error {
+		if info, wanted := w.keeper.Info(id); wanted {
+			return fmt.Errorf("%+v", info)
+		}
+		return nil
+	})
+	w.keeper.Close()
+	w.open("1")
+	if serving, leaving := w.keeper.State(id); serving || !leaving {
+		t.Errorf("serving %t, leaving %t", serving, leaving)
+	}
+	w.must(w.keeper.Ensure(w.context(), id, vip, basic()))
+	w.mustGet()
+	w.must(open.ask())
+	open.Close()
+	w.await("the end of the first", func() error {
+		if _, leaving := w.keeper.State(id); leaving {
+			return fmt.Errorf("process %d: %v", pid, unix.Kill(pid, 0))
+		}
+		return nil
+	})
+	w.mustGet()
+}

@@ -1,0 +1,90 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"qlbaas/l7/control"
+)
+
+// forebear answers a new sidecar's questions in place of a predecessor that is not
+// there: the first one's, or one that died. It is control.Sidecar.
+type forebear struct {
+	state            control.State
+	clients, control syscall.Conn
+	once             sync.Once
+	done             chan struct{}
+}
+
+// Apply and SetUp are for sidecars.
+func (f *forebear) Apply(control.Config) error { return errors.ErrUnsupported }
+
+// SetUp is for sidecars.
+func (f *forebear) SetUp(string, bool) error { return errors.ErrUnsupported }
+
+// Stats are what the predecessor has counted.
+func (f *forebear) Stats() control.Stats { return f.state.Stats }
+
+// State is what it leaves.
+func (f *forebear) State() control.State { return f.state }
+
+// Sockets are the keeper's.
+func (f *forebear) Sockets() (clients, control syscall.Conn) { return f.clients, f.control }
+
+// Retire is the end of it.
+func (f *forebear) Retire() { f.once.Do(func() { close(f.done) }) }
+
+// Done is closed once the successor has taken over.
+func (f *forebear) Done() <-chan struct{} { return f.done }
+
+// estate makes a connection to a forebear, who is there until end is called.
+func (k *Keeper) estate(p *place, state control.State, ctl *net.UnixListener) (connected *os.File, end func(), err error) {
+	f := &forebear{state: state, clients: p.listener, control: ctl, done: make(chan struct{})}
+	path := k.path(p.id, "start")
+	listener, err := listenUnix(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.Remove(path)
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = control.NewServer(f, k.log).Serve(ctx, listener) }) // ends with ctx only
+	end = func() { cancel(); serving.Wait() }
+	if connected, err = connection(path); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return connected, end, nil
+}
+
+// connection is one to a control socket, for another process.
+func connection(path string) (*os.File, error) {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("connect to sidecar: %w", err)
+	}
+	defer conn.Close()
+	f, err := conn.File()
+	if err != nil {
+		return nil, fmt.Errorf("connect to sidecar: %w", err)
+	}
+	return f, nil
+}
+
+// listenUnix listens at a path, in place of whoever did before.
+func listenUnix(path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove old socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen for sidecar: %w", err)
+	}
+	l.SetUnlinkOnClose(false)
+	return l, nil
+}
