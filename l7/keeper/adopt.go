@@ -7,11 +7,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"qlbaas/l7/control"
 )
+
+// adoptTime bounds how long a sidecar may take to tell all that it knows.
+const adoptTime = 1500 * time.Millisecond
 
 // adopt takes over what an earlier keeper has left of a pool: the sidecar that answers at
 // the control socket, and those that only finish, which answer nowhere.
@@ -57,7 +61,7 @@ func (p *place) adoptLeaving(pid int) {
 
 // takeOver makes the sidecar that answers the one that serves.
 func (p *place) takeOver() error {
-	ctx, cancel := context.WithTimeout(p.keeper.ctx, slowness)
+	ctx, cancel := context.WithTimeout(p.keeper.ctx, adoptTime)
 	defer cancel()
 	client, err := control.Dial(ctx, p.keeper.path(p.id, "sock"))
 	if err != nil {

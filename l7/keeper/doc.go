@@ -23,13 +23,13 @@
 //
 // # Watching
 //
-// Every sidecar is asked for its counters four times a second. One that has gone is
-// replaced at once. One that is silent for 700 ms is killed and replaced, unless some
+// Every sidecar is asked for its counters five times a second. One that has gone is
+// replaced at once. One that is silent for 500 ms is killed and replaced, unless some
 // thread of it waits for a processor: then it is the machine that is slow, and it gets
 // three seconds. One that dies again and again is started with growing pauses, and Ensure
 // tells why.
 //
-// What was counted in the last quarter of a second before a crash is lost, and so are
+// What was counted in the last fifth of a second before a crash is lost, and so are
 // cookies that were learned in the last seconds.
 //
 // # Rights

@@ -216,6 +216,9 @@ func (p *place) endAll() error {
 	if s == nil {
 		return nil
 	}
+	if err := s.process.wait(killTime); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	p.past = plus(p.past, s.last)
 	p.current, p.learned = nil, nil
@@ -266,7 +269,9 @@ func (p *place) stats() (s control.Stats, ok bool) {
 	defer p.mu.Unlock()
 	s = p.sum()
 	s.Proxy = s.Proxy.Since(p.settled.Proxy)
+	learned := s.Pool.Learned
 	s.Pool = control.PoolSince(s.Pool, p.settled.Pool)
+	s.Pool.Learned = learned
 	return s, true
 }
 

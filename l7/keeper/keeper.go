@@ -41,10 +41,12 @@ type Options struct {
 // Keeper keeps one sidecar process for each pool that wants one. It is safe for
 // concurrent use; operations on one pool take turns.
 type Keeper struct {
-	options       Options
-	log           *slog.Logger
-	dir           string
-	program       *os.File
+	options Options
+	log     *slog.Logger
+	dir     string
+	program *os.File
+	// clients is how many a sidecar has file descriptors for.
+	clients       int64
 	rememberEvery time.Duration
 
 	ctx    context.Context
@@ -56,7 +58,7 @@ type Keeper struct {
 	pools map[string]*place
 }
 
-// ErrUnfit: the sidecar does not stay alive.
+// ErrUnfit says that the sidecar does not stay alive.
 var ErrUnfit = errors.New("sidecar does not stay alive")
 
 // New takes over the sidecars that an earlier keeper has left, and watches them from
@@ -79,6 +81,9 @@ func New(ctx context.Context, o Options) (*Keeper, error) {
 	var err error
 	if k.program, err = os.Open(o.Command[0]); err != nil {
 		return nil, fmt.Errorf("open the sidecar's program: %w", err)
+	}
+	if k.clients, err = raiseLimit(); err != nil {
+		k.log.Info("sidecars can have fewer clients than usual", "clients", k.clients, "err", err)
 	}
 	if err := k.adoptAll(); err != nil {
 		k.Close()
@@ -162,6 +167,9 @@ func (k *Keeper) Ensure(ctx context.Context, poolID string, vip netip.AddrPort, 
 	}
 	if err := k.ctx.Err(); err != nil {
 		return fmt.Errorf("keep sidecar of pool %s: %w", poolID, err)
+	}
+	if c.Limits.Connections < 0 || c.Limits.Connections > k.clients {
+		c.Limits.Connections = k.clients // the others wait
 	}
 	if err := k.place(poolID).ensure(ctx, vip, c); err != nil {
 		return fmt.Errorf("keep sidecar of pool %s: %w", poolID, err)

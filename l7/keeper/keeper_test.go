@@ -13,6 +13,7 @@ import (
 	"qlbaas/l7/control"
 	"qlbaas/l7/keeper"
 	"qlbaas/l7/pool"
+	"qlbaas/l7/proxy"
 )
 
 // TestProcess: the sidecar serves, and has no rights. Its program lies where its user
@@ -37,10 +38,15 @@ func TestProcess(t *testing.T) {
 	}
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
 	w.must(err)
-	for _, line := range []string{"Max open files            33024                33024", "Max core file size        0                    0"} {
-		if !strings.Contains(string(limits), line) {
-			t.Errorf("its limits lack %q:\n%s", line, limits)
-		}
+	var soft, hard uint64
+	_, files, _ := strings.Cut(string(limits), "Max open files")
+	var own unix.Rlimit
+	w.must(unix.Getrlimit(unix.RLIMIT_NOFILE, &own))
+	if _, err := fmt.Sscan(files, &soft, &hard); err != nil || soft < min(2*proxy.MostConnections, own.Max) {
+		t.Errorf("it may open %d files, %v", soft, err)
+	}
+	if line := "Max core file size        0                    0"; !strings.Contains(string(limits), line) {
+		t.Errorf("its limits lack %q:\n%s", line, limits)
 	}
 	if score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid)); string(score) != "100\n" {
 		t.Errorf("its oom_score_adj is %q, %v", score, err)

@@ -104,14 +104,16 @@ func TestRetire(t *testing.T) {
 	w.mustGet() // not refused at once
 	w.await("the end of listening", func() error {
 		if _, err := w.get(w.context()); !errors.Is(err, unix.ECONNREFUSED) {
-			return fmt.Errorf("a client met %v", err)
+			return fmt.Errorf("a client met %w", err)
 		}
 		return nil
 	})
-	w.must(open.ask())
-	if s := w.counted(); s.Proxy.Clients != 1 {
-		t.Errorf("%d clients", s.Proxy.Clients)
-	}
+	w.await("the others' end", func() error {
+		if n := w.counted().Proxy.Clients; n != 1 {
+			return fmt.Errorf("%d clients", n)
+		}
+		return nil
+	})
 	first := w.counted()
 	w.keeper.Settle(id, first)
 	if s := w.counted(); s.Proxy.Requests != 0 || s.Proxy.Clients != 1 {
@@ -157,7 +159,7 @@ func TestRetired(t *testing.T) {
 	open.Close()
 	w.await("the end of the first", func() error {
 		if _, leaving := w.keeper.State(id); leaving {
-			return fmt.Errorf("process %d: %v", pid, unix.Kill(pid, 0))
+			return fmt.Errorf("process %d: %w", pid, unix.Kill(pid, 0))
 		}
 		return nil
 	})

@@ -58,7 +58,7 @@ type sidecar struct {
 
 const (
 	// silence is how long a sidecar may take to answer.
-	silence = 700 * time.Millisecond
+	silence = 500 * time.Millisecond
 	// slowness is how much longer it may take where the machine is slow.
 	slowness = 3 * time.Second
 	// startTime bounds a start.
@@ -165,7 +165,9 @@ func (p *place) setUp(member string, up bool) error {
 	if errors.Is(err, control.ErrRefused) {
 		return fmt.Errorf("set liveness of member %s: %w", member, err)
 	}
-	current.spoil(err) // whoever watches replaces it
+	if err != nil {
+		current.spoil(err) // whoever watches replaces it
+	}
 	return nil
 }
 
@@ -184,16 +186,17 @@ func (p *place) start(ctx context.Context) error {
 	config := p.config
 	state := control.State{Config: &config, Learned: p.learned, Stats: p.before()}
 	p.mu.Unlock()
-	predecessor, end, err := k.estate(p, state, ctl)
+	estate, predecessor, err := k.leave(p, state, ctl)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer estate.end()
 	s, err := p.launch(ctx, predecessor)
 	if err != nil {
 		return err
 	}
 	p.install(s)
+	estate.settle()
 	return nil
 }
 
@@ -258,10 +261,7 @@ func (p *place) launch(ctx context.Context, predecessor *os.File) (*sidecar, err
 	}()
 	s := &sidecar{process: proc, left: make(chan struct{})}
 	if s.client, s.last, err = k.meet(ctx, p.id, proc.pid); err == nil {
-		if err = proc.allow(); err == nil { // its own start may have lowered the limit
-			return s, nil
-		}
-		_ = s.client.Close() // it is killed
+		return s, nil
 	}
 	if proc.gone() {
 		return nil, fmt.Errorf("start sidecar: it has ended: %s", lastLine(k.path(p.id, "log")))

@@ -37,7 +37,8 @@ const (
 	// killTime bounds how long a killed process takes to be gone.
 	killTime = 5 * time.Second
 	// descriptors that a sidecar may need: two for each client, and some.
-	descriptors = 2*proxy.MostConnections + 256
+	descriptors      = 2*proxy.MostConnections + spareDescriptors
+	spareDescriptors = 256
 )
 
 // UserOf is the user and group id of a pool's sidecar.
@@ -78,28 +79,38 @@ func (k *Keeper) spawn(p *place, from string, predecessor *os.File) (*process, e
 			proc.handle.Close()
 		}
 	}()
-	if err == nil {
-		err = proc.allow()
-	}
 	if err != nil {
 		_ = cmd.Process.Kill() // fails only when it is gone
 		<-proc.exited
 		return nil, fmt.Errorf("start sidecar: %w", err)
 	}
+	proc.expendable()
 	return proc, nil
 }
 
-// allow sets what only root can set.
-func (p *process) allow() error {
-	limit := unix.Rlimit{Cur: descriptors, Max: descriptors}
-	if err := unix.Prlimit(p.pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("allow file descriptors: %w", err)
+// expendable tells the kernel whom to take when memory is short. Where it does not let
+// itself be told, the sidecar counts as much as the agent.
+func (p *process) expendable() {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid), []byte(oomScore), 0) // see above
+}
+
+// raiseLimit lets this process's children have as many descriptors as a sidecar may need,
+// or as many as it can, and returns how many clients those are good for. Sidecars raise
+// the limit that holds up to that one themselves.
+func raiseLimit() (clients int64, err error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("ask how many files may be open: %w", err)
 	}
-	err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid), []byte(oomScore), 0)
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("set oom_score_adj: %w", err)
+	if limit.Max >= descriptors {
+		return proxy.MostConnections, nil
 	}
-	return nil
+	clients = max(1, (int64(limit.Max)-spareDescriptors)/2)
+	limit.Max = descriptors
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return clients, fmt.Errorf("raise the limit of open files: %w", err)
+	}
+	return proxy.MostConnections, nil
 }
 
 // dropInheritable takes from the calling thread what a child would get although it

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"qlbaas/l7/control"
 )
@@ -42,9 +43,16 @@ func (f *forebear) Retire() { f.once.Do(func() { close(f.done) }) }
 // Done is closed once the successor has taken over.
 func (f *forebear) Done() <-chan struct{} { return f.done }
 
-// estate makes a connection to a forebear, who is there until end is called.
-func (k *Keeper) estate(p *place, state control.State, ctl *net.UnixListener) (connected *os.File, end func(), err error) {
-	f := &forebear{state: state, clients: p.listener, control: ctl, done: make(chan struct{})}
+// estate is a forebear that answers.
+type estate struct {
+	*forebear
+	server  *control.Server
+	cancel  context.CancelFunc
+	serving sync.WaitGroup
+}
+
+// leave makes a forebear answer, and a connection to it. Its end must be called.
+func (k *Keeper) leave(p *place, state control.State, ctl *net.UnixListener) (e *estate, connected *os.File, err error) {
 	path := k.path(p.id, "start")
 	listener, err := listenUnix(path)
 	if err != nil {
@@ -52,14 +60,25 @@ func (k *Keeper) estate(p *place, state control.State, ctl *net.UnixListener) (c
 	}
 	defer os.Remove(path)
 	ctx, cancel := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = control.NewServer(f, k.log).Serve(ctx, listener) }) // ends with ctx only
-	end = func() { cancel(); serving.Wait() }
+	f := &forebear{state: state, clients: p.listener, control: ctl, done: make(chan struct{})}
+	e = &estate{forebear: f, server: control.NewServer(f, k.log), cancel: cancel}
+	e.serving.Go(func() { _ = e.server.Serve(ctx, listener) }) // ends with ctx only
 	if connected, err = connection(path); err != nil {
-		end()
+		e.end()
 		return nil, nil, err
 	}
-	return connected, end, nil
+	return e, connected, nil
+}
+
+func (e *estate) end() { e.cancel(); e.serving.Wait() }
+
+// settle waits until a successor that serves has made it retire.
+func (e *estate) settle() {
+	select {
+	case <-e.done:
+		e.server.Farewell()
+	case <-time.After(silence):
+	}
 }
 
 // connection is one to a control socket, for another process.

@@ -89,7 +89,8 @@ func (p *place) look(s *sidecar) error {
 	}
 	stats, err := p.ask(s)
 	if err != nil {
-		return s.spoil(err)
+		s.spoil(err)
+		return err
 	}
 	p.mu.Lock()
 	s.last = stats
@@ -101,8 +102,9 @@ func (p *place) look(s *sidecar) error {
 	p.keeper.log.Warn("sidecar is not configured as it was", "pool", p.id, "generation", stats.Generation)
 	ctx, cancel := context.WithTimeout(p.keeper.ctx, slowness)
 	defer cancel()
-	if err := s.client.Apply(ctx, config); !errors.Is(err, control.ErrRefused) {
-		return s.spoil(err)
+	if err := s.client.Apply(ctx, config); err != nil && !errors.Is(err, control.ErrRefused) {
+		s.spoil(err)
+		return err
 	}
 	return nil
 }
@@ -129,11 +131,10 @@ func (p *place) ask(s *sidecar) (control.Stats, error) {
 
 // spoil notes that the connection is of no more use: an answer may still come, and would
 // be taken for another question's. talk is held.
-func (s *sidecar) spoil(err error) error {
-	if err != nil && s.broken == nil {
+func (s *sidecar) spoil(err error) {
+	if s.broken == nil {
 		s.broken = err
 	}
-	return err
 }
 
 // differs tells whether a sidecar is configured otherwise.
