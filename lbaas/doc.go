@@ -56,8 +56,9 @@
 //     used: neighbours may still know its former hardware address. An address that
 //     a member of the pool answers on is not given to its VIP.
 //
-// # What is refused today
+// # Cookies
 //
-// Cookie persistence on HTTP pools, until there is a proxy that sees cookies
-// (persistenceFor); on TCP and HTTPS it is accepted and has no effect, as ever.
+// Cookie persistence is for HTTP. On TCP and HTTPS it is accepted and has no effect, as
+// ever; on UDP it is refused (persistenceFor). A pool gets a secret key when HTTP_COOKIE
+// is first switched on and keeps it for good, so that clients are known again.
 package lbaas

@@ -104,6 +104,10 @@ type Pool struct {
 	VIPID string `json:"vip_id"`
 	// Stats is what earlier deployments of this pool counted.
 	Stats StatsBase `json:"stats"`
+	// CookieKeys make the values of HTTP_COOKIE, the newest first: the first one makes
+	// new values, at most two are accepted. They are secret, and stay when persistence is
+	// switched off.
+	CookieKeys [][]byte `json:"cookie_keys,omitempty"`
 }
 
 // SessionPersistence is how a VIP binds clients to members. CookieName is set

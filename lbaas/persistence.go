@@ -1,6 +1,7 @@
 package lbaas
 
 import (
+	"crypto/rand"
 	"slices"
 	"strings"
 )
@@ -51,15 +52,29 @@ func persistenceTypes() []PersistenceType {
 	return []PersistenceType{PersistenceSourceIP, PersistenceHTTPCookie, PersistenceAppCookie}
 }
 
-// persistenceFor lists what a VIP of the protocol can have. Cookies are seen
-// only by a proxy that reads HTTP; without one an HTTP VIP would silently not
-// keep what it promises, while on TCP and HTTPS they never had an effect. UDP, which
-// the original did not have, never knew them.
+// persistenceFor lists what a VIP of the protocol can have. Cookies are read on HTTP
+// only; on TCP and HTTPS they never had an effect. UDP, which the original did not have,
+// never knew them.
 func persistenceFor(protocol Protocol) []PersistenceType {
-	if protocol == ProtocolHTTP || protocol == ProtocolUDP {
+	if protocol == ProtocolUDP {
 		return []PersistenceType{PersistenceSourceIP}
 	}
 	return persistenceTypes()
+}
+
+// cookieKeyLength is that of the keys of HTTP_COOKIE, in bytes.
+const cookieKeyLength = 32
+
+// ensureCookieKey gives a pool its key when it is to keep clients by cookies of its own
+// for the first time. Whoever came back later with an old cookie would else be a stranger.
+func (p *Pool) ensureCookieKey(o *VIP) (made bool) {
+	if o.SessionPersistence == nil || o.SessionPersistence.Type != PersistenceHTTPCookie || len(p.CookieKeys) > 0 {
+		return false
+	}
+	key := make([]byte, cookieKeyLength)
+	_, _ = rand.Read(key) // it never fails: the runtime ends the process instead
+	p.CookieKeys = [][]byte{key}
+	return true
 }
 
 func checkPersistence(p *SessionPersistence, protocol Protocol) error {

@@ -74,6 +74,20 @@ func (s *Service) OpenStats(ctx context.Context, poolID string) error {
 	return s.setStats(ctx, poolID, false, Counters{})
 }
 
+// AddStats adds what a part of a deployment has counted, of which that part is taken away
+// while the rest stays. Unknown pools, and those whose counters are closed, are ignored.
+// Who adds must see to it that nobody finds the part in the base and in live counters.
+func (s *Service) AddStats(ctx context.Context, poolID string, part Counters) error {
+	return s.opts.Store.Update(ctx, func(tx Tx) error {
+		pool, err := poolRecords().get(tx, poolID)
+		if err != nil || pool == nil || pool.Stats.Closed {
+			return err
+		}
+		pool.Stats.Counters = pool.Stats.plus(part)
+		return poolRecords().save(tx, pool)
+	})
+}
+
 func (s *Service) setStats(ctx context.Context, poolID string, closed bool, last Counters) error {
 	return s.opts.Store.Update(ctx, func(tx Tx) error {
 		pool, err := poolRecords().get(tx, poolID)

@@ -113,6 +113,7 @@ func createVIP(m *change, h Header, in values) (*VIP, error) {
 		return nil, err
 	}
 	pool.VIPID = o.ID
+	pool.ensureCookieKey(o)
 	m.touch(pool.ID)
 	if err := poolRecords().save(m.tx, pool); err != nil {
 		return nil, err
@@ -216,7 +217,7 @@ func alterVIP(m *change, o *VIP, in values) error {
 			return err
 		}
 	}
-	if err := checkPersistence(o.SessionPersistence, o.Protocol); err != nil {
+	if err := m.persist(o); err != nil {
 		return err
 	}
 	subnet, err := subnetRecords().must(m.tx, o.SubnetID)
@@ -236,6 +237,18 @@ func alterVIP(m *change, o *VIP, in values) error {
 	}
 	m.touch(was.PoolID, o.PoolID)
 	return vipRecords().save(m.tx, o)
+}
+
+// persist checks a changed VIP's persistence, and gives its pool what that needs.
+func (m *change) persist(o *VIP) error {
+	if err := checkPersistence(o.SessionPersistence, o.Protocol); err != nil {
+		return err
+	}
+	pool, err := poolRecords().must(m.tx, o.PoolID)
+	if err != nil || !pool.ensureCookieKey(o) {
+		return err
+	}
+	return poolRecords().save(m.tx, pool)
 }
 
 func (m *change) moveVIP(o *VIP, from string) error {

@@ -194,8 +194,6 @@ func persistenceRefusals() []refusal {
 		{name: "app without cookie", change: object{"session_persistence": object{"type": "APP_COOKIE"}}, says: "cookie_name"},
 		{name: "app empty cookie", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": ""}}, says: "cookie_name"},
 		{name: "app bad cookie", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": "a b\r\n"}}, says: "cookie_name"},
-		{name: "cookie on HTTP", change: object{"session_persistence": object{"type": "HTTP_COOKIE"}}, says: "allowed are SOURCE_IP"},
-		{name: "app cookie on HTTP", change: object{"session_persistence": object{"type": "APP_COOKIE", "cookie_name": "c"}}, says: "allowed are SOURCE_IP"},
 	}
 }
 

@@ -109,6 +109,33 @@ func equal(a, b any) bool {
 	return err == nil && err2 == nil && string(x) == string(y)
 }
 
+// TestCookiesOnHTTP: both kinds are for HTTP, and not for UDP.
+func TestCookiesOnHTTP(t *testing.T) {
+	s := start(t, config{})
+	f := s.network("10.0.0.0/24")
+	vip := s.vip(f, s.pool(f, nil), object{"session_persistence": object{"type": "HTTP_COOKIE"}})
+	if !equal(vip["session_persistence"], object{"type": "HTTP_COOKIE"}) {
+		t.Errorf("%v", vip["session_persistence"])
+	}
+	app := object{"type": "APP_COOKIE", "cookie_name": "SID"}
+	now := s.must(200, "PUT", "/v2.0/lb/vips/"+vip["id"].(string), object{"vip": object{"session_persistence": app}})
+	if !equal(now["session_persistence"], app) {
+		t.Errorf("%v", now["session_persistence"])
+	}
+	pool := s.must(200, "GET", "/v2.0/lb/pools/"+vip["pool_id"].(string), nil)
+	for name := range pool {
+		if strings.Contains(name, "key") {
+			t.Errorf("the pool shows %s", name)
+		}
+	}
+	udp := vipBody(f, s.pool(f, object{"protocol": "UDP"}))
+	udp["protocol"] = "UDP"
+	s.refuseAll(t, "POST", "/v2.0/lb/vips", "vip", udp, []refusal{
+		{name: "cookie on UDP", change: object{"session_persistence": object{"type": "HTTP_COOKIE"}}, says: "allowed are SOURCE_IP"},
+		{name: "app cookie on UDP", change: object{"session_persistence": app}, says: "allowed are SOURCE_IP"},
+	})
+}
+
 func TestPersistenceInPut(t *testing.T) {
 	s := start(t, config{})
 	f := s.network("10.0.0.0/24")
