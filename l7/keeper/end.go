@@ -31,7 +31,10 @@ func (p *place) retire() {
 		p.wanted = false
 	}
 	p.mu.Unlock()
-	if s != nil && !begun {
+	switch {
+	case s == nil: // it could not be started
+		p.keeper.options.Changed(p.id)
+	case !begun:
 		p.keeper.running.Go(func() { p.seeOff(s) })
 	}
 }

@@ -213,7 +213,7 @@ func (k *Keeper) State(poolID string) (serving, leaving bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.wanted && !p.retiring, p.retiring || len(p.leaving) > 0
+	return p.current != nil && !p.retiring, p.retiring || len(p.leaving) > 0
 }
 
 // Pools lists the pools that have or had a sidecar, sorted.
@@ -252,6 +252,12 @@ func (k *Keeper) Info(poolID string) (info Info, ok bool) {
 		info.PID, info.Version = s.process.pid, s.last.Version
 	}
 	return info, p.wanted
+}
+
+// Process is the short form of Info.
+func (k *Keeper) Process(poolID string) (pid int, restarts uint64, ok bool) {
+	info, ok := k.Info(poolID)
+	return info.PID, info.Restarts, ok
 }
 
 // Retire lets the pool's sidecar go once its clients are done. Nothing must lead new

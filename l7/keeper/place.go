@@ -105,10 +105,15 @@ func (p *place) begin(ctx context.Context, c control.Config) error {
 	p.config = c
 	pause, err := p.falls.pause(time.Now()), p.err
 	p.mu.Unlock()
-	if pause > 0 && err != nil {
-		return err
+	if pause <= 0 || err == nil {
+		err = p.start(ctx)
 	}
-	return p.start(ctx)
+	if err != nil {
+		p.mu.Lock()
+		p.wanted = p.current != nil // nobody looks after one that never was
+		p.mu.Unlock()
+	}
+	return err
 }
 
 // apply configures the sidecar that serves if it is not as it should be.

@@ -343,6 +343,20 @@ func (s *fakeState) OpenStats(_ context.Context, id string) error {
 	return nil
 }
 
+func (s *fakeState) AddStats(_ context.Context, id string, part lbaas.Counters) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.next(); err != nil {
+		return err
+	}
+	if cfg := s.pools[id]; !cfg.Pool.Stats.Closed {
+		cfg.Pool.Stats.BytesIn += part.BytesIn
+		cfg.Pool.Stats.TotalConnections += part.TotalConnections
+		s.pools[id] = cfg
+	}
+	return nil
+}
+
 // fakeChecker keeps targets and lets a test say what the probes found.
 type fakeChecker struct {
 	mu      sync.Mutex

@@ -35,7 +35,17 @@ func (r *Reconciler) SetUp(v healthd.Verdict) {
 func (r *Reconciler) setMemberUp(p *pool, member string, up bool) error {
 	p.health.Lock()
 	defer p.health.Unlock()
-	return r.node.SetMemberUp(p.id, member, up)
+	return r.writeMemberUp(p, member, up)
+}
+
+// writeMemberUp tells the data plane, and the sidecar if there is one. The pool's health
+// lock is held.
+func (r *Reconciler) writeMemberUp(p *pool, member string, up bool) error {
+	err := r.node.SetMemberUp(p.id, member, up)
+	if r.sidecars != nil {
+		err = errors.Join(err, r.sidecars.SetMemberUp(p.id, member, up))
+	}
+	return err
 }
 
 // alignHealth writes the checker's verdicts where the data plane has another one:
@@ -65,7 +75,7 @@ func (r *Reconciler) realign(p *pool, member string) error {
 	defer p.health.Unlock()
 	for _, h := range r.checker.Members(p.id) {
 		if h.Member == member {
-			return r.node.SetMemberUp(p.id, member, h.Up)
+			return r.writeMemberUp(p, member, h.Up)
 		}
 	}
 	return nil

@@ -2,8 +2,10 @@ package reconcile
 
 import (
 	"context"
+	"net/netip"
 
 	"qlbaas/healthd"
+	"qlbaas/l7/control"
 	"qlbaas/lbaas"
 	"qlbaas/loader"
 )
@@ -33,6 +35,31 @@ type Node interface {
 	Refresh(ctx context.Context) (drifted []string, err error)
 }
 
+// Sidecars are the processes beside those pools whose cookies have to be read. All
+// methods are safe for concurrent use.
+type Sidecars interface {
+	// Ensure makes the pool have a sidecar that listens at vip and is configured as c
+	// says, inside the pool's namespace. It returns loader.ErrNotDeployed where there is
+	// no namespace.
+	Ensure(ctx context.Context, poolID string, vip netip.AddrPort, c control.Config) error
+	// SetMemberUp tells of a member's liveness; who has no sidecar needs none.
+	SetMemberUp(poolID, memberID string, up bool) error
+	// Stats is what was counted and not settled; ok is false where nothing is left of any.
+	Stats(poolID string) (s control.Stats, ok bool)
+	// Settle says that these counters, which Stats gave, are kept elsewhere now.
+	Settle(poolID string, s control.Stats)
+	// State tells whether one serves new clients, and whether any finishes with its last.
+	State(poolID string) (serving, leaving bool)
+	// Retire lets the one that serves finish with its clients, and go.
+	Retire(poolID string)
+	// Remove ends all of a pool's at once.
+	Remove(ctx context.Context, poolID string) error
+	// Pools names those that have any.
+	Pools() []string
+	// Process tells of the one that serves; the id is 0 while there is none.
+	Process(poolID string) (pid int, restarts uint64, ok bool)
+}
+
 // State is the wanted state and the place for outcomes; lbaas.Service is one.
 type State interface {
 	PoolIDs(ctx context.Context) ([]string, error)
@@ -40,6 +67,7 @@ type State interface {
 	SetStatuses(ctx context.Context, reports ...lbaas.Report) error
 	CloseStats(ctx context.Context, poolID string, last lbaas.Counters) error
 	OpenStats(ctx context.Context, poolID string) error
+	AddStats(ctx context.Context, poolID string, part lbaas.Counters) error
 }
 
 // Checker probes members; healthd.Checker is one.

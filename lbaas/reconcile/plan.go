@@ -89,10 +89,6 @@ func plannedVIP(cfg lbaas.PoolConfig) (loader.VIP, error) {
 	if limit < 0 || limit > int64(^uint32(0)) {
 		return none, unservable("flow_limit %d", limit)
 	}
-	persistence, err := plannedPersistence(vip)
-	if err != nil {
-		return none, err
-	}
 	return loader.VIP{
 		ID: vip.ID, PortID: port.ID, MAC: mac,
 		AdminUp:            vip.AdminStateUp,
@@ -101,26 +97,20 @@ func plannedVIP(cfg lbaas.PoolConfig) (loader.VIP, error) {
 		Port:               vip.ProtocolPort,
 		Bridge:             network.PhysicalNetwork,
 		ConnectionLimit:    vip.ConnectionLimit,
-		Persistence:        persistence,
+		Persistence:        plannedPersistence(vip),
 		PersistenceTimeout: seconds(vip.PersistenceTimeout),
 		IdleTimeout:        seconds(vip.IdleTimeout),
 		FlowLimit:          uint32(limit),
 	}, nil
 }
 
-// plannedPersistence: cookies mean nothing to a VIP whose payload is not read.
-func plannedPersistence(vip *lbaas.VIP) (loader.Persistence, error) {
-	if vip.SessionPersistence == nil {
-		return loader.NoPersistence, nil
+// plannedPersistence is the kernel's part of it: cookies are read by a sidecar, or by
+// nobody.
+func plannedPersistence(vip *lbaas.VIP) loader.Persistence {
+	if p := vip.SessionPersistence; p != nil && p.Type == lbaas.PersistenceSourceIP {
+		return loader.SourceIPPersistence
 	}
-	switch kind := vip.SessionPersistence.Type; {
-	case kind == lbaas.PersistenceSourceIP:
-		return loader.SourceIPPersistence, nil
-	case vip.Protocol != lbaas.ProtocolHTTP:
-		return loader.NoPersistence, nil
-	default:
-		return loader.NoPersistence, unservable("session_persistence %s: this node keeps SOURCE_IP persistence only", kind)
-	}
+	return loader.NoPersistence
 }
 
 // targets are the members that are probed or could be: all that are admin-up.

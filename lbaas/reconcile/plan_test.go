@@ -92,9 +92,6 @@ func TestUnservable(t *testing.T) {
 		"lb_method COIN":             func(c *lbaas.PoolConfig) { c.Pool.LBMethod = "COIN" },
 		"with weight 257":            func(c *lbaas.PoolConfig) { c.Members[0].Weight = 257 },
 		"flow_limit -1":              func(c *lbaas.PoolConfig) { c.VIP.FlowLimit = -1 },
-		"session_persistence HTTP_COO": func(c *lbaas.PoolConfig) {
-			c.VIP.SessionPersistence = &lbaas.SessionPersistence{Type: lbaas.PersistenceHTTPCookie}
-		},
 	} {
 		cfg := poolConfig(1)
 		edit(&cfg)

@@ -20,6 +20,10 @@ type pool struct {
 	// health orders writes of liveness: a verdict and its repair.
 	health sync.Mutex
 
+	// settling is held while counters go from a sidecar to the store: whoever reads both
+	// must not find them twice, or nowhere.
+	settling sync.RWMutex
+
 	// mu guards what follows.
 	mu sync.Mutex
 	// deployed is true while the node has the pool as far as we know.
@@ -135,8 +139,8 @@ func (r *Reconciler) deploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig) 
 			return err
 		}
 	}
-	if err := r.node.Apply(ctx, b); err != nil {
-		return fmt.Errorf("apply pool %s: %w", p.id, err)
+	if err := r.apply(ctx, p, cfg, b); err != nil {
+		return err
 	}
 	p.deploy(cfg.VIP.ID)
 	r.checker.Set(p.id, members)
@@ -169,7 +173,7 @@ func (r *Reconciler) undeploy(ctx context.Context, p *pool, cfg lbaas.PoolConfig
 
 // saveCounters adds the deployment's counters to the pool's base.
 func (r *Reconciler) saveCounters(ctx context.Context, p *pool) error {
-	last, err := r.node.Stats(p.id)
+	last, err := r.liveStats(p.id)
 	switch {
 	case errors.Is(err, loader.ErrNotDeployed):
 		return nil
@@ -178,7 +182,7 @@ func (r *Reconciler) saveCounters(ctx context.Context, p *pool) error {
 		r.log.Warn("counters are lost", "pool", p.id, "err", err)
 		return nil
 	}
-	if err := r.state.CloseStats(ctx, p.id, total(last)); err != nil {
+	if err := r.state.CloseStats(ctx, p.id, last); err != nil {
 		return fmt.Errorf("save counters of pool %s: %w", p.id, err)
 	}
 	return nil
@@ -197,6 +201,11 @@ func (r *Reconciler) forget(ctx context.Context, p *pool) error {
 }
 
 func (r *Reconciler) remove(ctx context.Context, p *pool) error {
+	if r.sidecars != nil {
+		if err := r.sidecars.Remove(ctx, p.id); err != nil {
+			return fmt.Errorf("remove pool %s: %w", p.id, err)
+		}
+	}
 	if err := r.node.Remove(ctx, p.id); err != nil {
 		return fmt.Errorf("remove pool %s: %w", p.id, err)
 	}

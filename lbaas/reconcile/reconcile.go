@@ -47,6 +47,8 @@ type Reconciler struct {
 	// state and checker are set by Start, before anything runs.
 	state   State
 	checker Checker
+	// sidecars are nil where there are none.
+	sidecars Sidecars
 
 	queue    *queue
 	statuses *statuses
@@ -165,7 +167,7 @@ func (r *Reconciler) adopt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list pools: %w", err)
 	}
-	deployed, err := r.node.Deployed()
+	deployed, err := r.present()
 	if err != nil {
 		return fmt.Errorf("list what is deployed: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"qlbaas/l7/control"
 	"qlbaas/lbaas"
 	"qlbaas/loader"
 )
@@ -18,11 +19,8 @@ var errEmptyStore = errors.New("pools are deployed and the store has none; they 
 // PoolStats returns what the node has counted for the deployment of a pool; ok is
 // false when there is none.
 func (r *Reconciler) PoolStats(_ context.Context, poolID string) (live lbaas.Counters, ok bool) {
-	s, err := r.node.Stats(poolID)
-	if err != nil {
-		return lbaas.Counters{}, false
-	}
-	return total(s), true
+	live, err := r.liveStats(poolID)
+	return live, err == nil
 }
 
 // Counts returns what was done so far.
@@ -43,7 +41,11 @@ type PoolCounters struct {
 	// nil when nothing is deployed, or it cannot be read, which Err says.
 	Base lbaas.Counters
 	Live *loader.Stats
-	Err  error
+	// Sidecar is what the pool's sidecars have beside that; nil where there are none.
+	Sidecar *control.Stats
+	// Restarts is how often the sidecar had to be started anew.
+	Restarts uint64
+	Err      error
 }
 
 // Counters returns the counters of all pools of the store, sorted by id.
@@ -54,18 +56,25 @@ func (r *Reconciler) Counters(ctx context.Context) ([]PoolCounters, error) {
 	}
 	out := make([]PoolCounters, 0, len(configs))
 	for _, cfg := range configs {
-		c := PoolCounters{PoolID: cfg.Pool.ID, Base: cfg.Pool.Stats.Counters}
-		live, err := r.node.Stats(cfg.Pool.ID)
-		switch {
-		case cfg.Pool.Stats.Closed || errors.Is(err, loader.ErrNotDeployed):
-		case err != nil:
-			c.Err = err
-		default:
-			c.Live = &live
-		}
-		out = append(out, c)
+		out = append(out, r.counters(cfg))
 	}
 	return out, nil
+}
+
+func (r *Reconciler) counters(cfg lbaas.PoolConfig) PoolCounters {
+	c := PoolCounters{PoolID: cfg.Pool.ID, Base: cfg.Pool.Stats.Counters}
+	live, err := r.node.Stats(cfg.Pool.ID)
+	switch {
+	case cfg.Pool.Stats.Closed || errors.Is(err, loader.ErrNotDeployed):
+	case err != nil:
+		c.Err = err
+	default:
+		c.Live = &live
+		if c.Sidecar = r.sidecarStats(cfg.Pool.ID); c.Sidecar != nil {
+			_, c.Restarts, _ = r.sidecars.Process(cfg.Pool.ID)
+		}
+	}
+	return c
 }
 
 func (r *Reconciler) configs(ctx context.Context) ([]lbaas.PoolConfig, error) {
@@ -110,8 +119,18 @@ type PoolView struct {
 	MembersUp    int    `json:"members_up"`
 	MembersTotal int    `json:"members_total"`
 	MemoryBytes  uint64 `json:"memory_bytes"`
+	// Sidecar is nil where cookies are not to be read.
+	Sidecar *SidecarView `json:"sidecar,omitempty"`
 	// LastError is nil when the pool is as wanted.
 	LastError *string `json:"last_error"`
+}
+
+// SidecarView is a pool's sidecar.
+type SidecarView struct {
+	// PID is 0 while there is none, though there should be.
+	PID int `json:"pid"`
+	// Restarts counts how often this agent had to start it anew.
+	Restarts uint64 `json:"restarts"`
 }
 
 // Pools returns all pools of the store, and those that are deployed without being
@@ -169,6 +188,11 @@ func (r *Reconciler) view(cfg lbaas.PoolConfig) PoolView {
 
 // fill adds what the node says.
 func (r *Reconciler) fill(v *PoolView) {
+	if r.sidecars != nil {
+		if pid, restarts, ok := r.sidecars.Process(v.ID); ok {
+			v.Sidecar = &SidecarView{PID: pid, Restarts: restarts}
+		}
+	}
 	s, err := r.node.Status(v.ID)
 	if err != nil {
 		if !errors.Is(err, loader.ErrNotDeployed) && v.LastError == nil {

@@ -90,7 +90,7 @@ func (r *Reconciler) compare(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	deployed, err := r.node.Deployed()
+	deployed, err := r.present()
 	if err != nil {
 		return nil, err
 	}
