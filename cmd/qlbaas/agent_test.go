@@ -130,6 +130,8 @@ func (n *fakeNode) Socket(_ string, _, _, _ int) (int, error) {
 	return -1, errors.New("no sockets here")
 }
 
+func (n *fakeNode) Inside(string, func() error) error { return loader.ErrNotDeployed }
+
 // machine is a host with directories of its own, on which commands are run.
 type machine struct {
 	t    *testing.T

@@ -30,7 +30,7 @@ func (p *place) adopt(pids []int) {
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
 	default:
 		k.log.Error("sidecar cannot be adopted; it is ended", "pool", p.id, "err", err)
-		if err := killAll(p.id); err != nil {
+		if err := k.killAll(p.id); err != nil {
 			k.log.Error("sidecar cannot be ended", "pool", p.id, "err", err)
 		}
 		pids = nil
@@ -47,7 +47,7 @@ func (p *place) adopt(pids []int) {
 }
 
 func (p *place) adoptLeaving(pid int) {
-	proc, err := adoptProcess(pid, p.id)
+	proc, err := p.keeper.adoptProcess(pid, p.id)
 	if err != nil {
 		return // it has just gone
 	}
@@ -101,7 +101,7 @@ func (p *place) inherit(ctx context.Context, s *sidecar) error {
 	if err != nil {
 		return err
 	}
-	if s.process, err = adoptProcess(stats.PID, p.id); err != nil {
+	if s.process, err = p.keeper.adoptProcess(stats.PID, p.id); err != nil {
 		return err
 	}
 	s.last = stats

@@ -212,7 +212,7 @@ func (p *place) endAll() error {
 		}
 		_ = s.process.wait(farewell) // what is left is killed below
 	}
-	if err := killAll(p.id); err != nil {
+	if err := p.keeper.killAll(p.id); err != nil {
 		return err
 	}
 	p.closeListener()

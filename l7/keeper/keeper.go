@@ -94,7 +94,7 @@ func New(ctx context.Context, o Options) (*Keeper, error) {
 
 // adoptAll finds what is there already.
 func (k *Keeper) adoptAll() error {
-	there, err := processes()
+	there, err := k.processes()
 	if err != nil {
 		return err
 	}

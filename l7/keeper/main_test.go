@@ -29,6 +29,7 @@ func sidecarMain(args []string) int {
 	fail := flags.Bool("fail", false, "")
 	from := flags.String("from", "", "")
 	predecessor := flags.Int("predecessor-fd", -1, "")
+	_ = flags.String("control", "", "")
 	_ = flags.Parse(args) // it exits
 	if *fail {
 		fmt.Fprintln(os.Stderr, "this one does not want to")

@@ -314,7 +314,7 @@ func (p *place) listen() error {
 	err := p.keeper.options.Spaces.Inside(p.id, open)
 	if errors.Is(err, unix.EADDRINUSE) {
 		// A sidecar that nobody can talk to any more.
-		if err := killAll(p.id); err != nil {
+		if err := p.keeper.killAll(p.id); err != nil {
 			return err
 		}
 		err = p.keeper.options.Spaces.Inside(p.id, open)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,10 +29,9 @@ type process struct {
 }
 
 const (
-	// poolVar tells which pool a process belongs to.
-	poolVar = "QLBAAS_POOL"
-	// Memory is short: the kernel may take a sidecar, which is replaced at once.
-	oomScore = "100"
+	// nameFlag tells whoever lists processes whose sidecar this is: its value is the path
+	// of the control socket.
+	nameFlag = "--control"
 	// A log that is longer is begun anew when a sidecar is started.
 	longestLog = 1 << 20
 	// killTime bounds how long a killed process takes to be gone.
@@ -58,9 +58,10 @@ func (k *Keeper) spawn(p *place, from string, predecessor *os.File) (*process, e
 	defer log.Close()
 	id := UserOf(p.id)
 	cmd := exec.Command("/proc/self/fd/4")
-	cmd.Args = append(append([]string{"qlbaas"}, k.options.Command[1:]...), "--from", from, "--predecessor-fd", "3")
+	cmd.Args = append(append([]string{"qlbaas"}, k.options.Command[1:]...),
+		nameFlag, k.path(p.id, "sock"), "--from", from, "--predecessor-fd", "3")
 	cmd.ExtraFiles = []*os.File{predecessor, k.program}
-	cmd.Env, cmd.Dir, cmd.Stderr = []string{poolVar + "=" + p.id}, "/", log
+	cmd.Env, cmd.Dir, cmd.Stderr = []string{}, "/", log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: id, Gid: id}}
 	if err := k.options.Spaces.Inside(p.id, func() error {
 		if err := dropInheritable(); err != nil {
@@ -84,14 +85,7 @@ func (k *Keeper) spawn(p *place, from string, predecessor *os.File) (*process, e
 		<-proc.exited
 		return nil, fmt.Errorf("start sidecar: %w", err)
 	}
-	proc.expendable()
 	return proc, nil
-}
-
-// expendable tells the kernel whom to take when memory is short. Where it does not let
-// itself be told, the sidecar counts as much as the agent.
-func (p *process) expendable() {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid), []byte(oomScore), 0) // see above
 }
 
 // raiseLimit lets this process's children have as many descriptors as a sidecar may need,
@@ -170,12 +164,12 @@ func openProcess(pid int) (*os.File, error) {
 }
 
 // adoptProcess takes a process over that is not a child. It must be the pool's.
-func adoptProcess(pid int, poolID string) (*process, error) {
+func (k *Keeper) adoptProcess(pid int, poolID string) (*process, error) {
 	handle, err := openProcess(pid)
 	if err != nil {
 		return nil, err
 	}
-	if id, ok := poolOf(pid); !ok || id != poolID {
+	if id, ok := k.poolOf(pid); !ok || id != poolID {
 		handle.Close()
 		return nil, fmt.Errorf("adopt process %d: it is no sidecar of pool %s", pid, poolID)
 	}
@@ -254,8 +248,8 @@ func (p *process) busy() bool {
 	return false
 }
 
-// processes lists the sidecars of this machine by pool.
-func processes() (map[string][]int, error) {
+// processes lists the sidecars of this keeper and those before it, by pool.
+func (k *Keeper) processes() (map[string][]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
@@ -266,15 +260,16 @@ func processes() (map[string][]int, error) {
 		if err != nil {
 			continue
 		}
-		if id, ok := poolOf(pid); ok {
+		if id, ok := k.poolOf(pid); ok {
 			found[id] = append(found[id], pid)
 		}
 	}
 	return found, nil
 }
 
-// poolOf tells whose sidecar a process is, if it is one.
-func poolOf(pid int) (poolID string, ok bool) {
+// poolOf tells whose sidecar a process is, if it is one. What the process itself could
+// have changed does not make it another pool's: the user is the kernel's word.
+func (k *Keeper) poolOf(pid int) (poolID string, ok bool) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return "", false
@@ -285,26 +280,27 @@ func poolOf(pid int) (poolID string, ok bool) {
 	if err != nil || user>>24 != 0x70 {
 		return "", false
 	}
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
 		return "", false
 	}
-	for v := range strings.SplitSeq(string(environ), "\x00") {
-		if id, found := strings.CutPrefix(v, poolVar+"="); found && uint64(UserOf(id)) == user {
-			return id, true
-		}
+	words := strings.Split(string(line), "\x00")
+	at := slices.Index(words, nameFlag)
+	if at < 0 || at+1 >= len(words) || filepath.Dir(words[at+1]) != k.dir {
+		return "", false
 	}
-	return "", false
+	id := strings.TrimSuffix(filepath.Base(words[at+1]), ".sock")
+	return id, uint64(UserOf(id)) == user
 }
 
 // killAll ends all processes of a pool.
-func killAll(poolID string) error {
-	all, err := processes()
+func (k *Keeper) killAll(poolID string) error {
+	all, err := k.processes()
 	if err != nil {
 		return err
 	}
 	for _, pid := range all[poolID] {
-		p, err := adoptProcess(pid, poolID)
+		p, err := k.adoptProcess(pid, poolID)
 		if err != nil {
 			continue // it has just gone
 		}

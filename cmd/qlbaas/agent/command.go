@@ -11,6 +11,7 @@ import (
 
 	"qlbaas/cmd/qlbaas/cmdline"
 	"qlbaas/healthd"
+	"qlbaas/l7/keeper"
 	"qlbaas/lbaas/reconcile"
 )
 
@@ -18,6 +19,7 @@ import (
 type Node interface {
 	reconcile.Node
 	healthd.Sockets
+	keeper.Spaces
 	// Close lets go of the data plane and leaves it running.
 	Close() error
 }

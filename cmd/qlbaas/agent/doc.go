@@ -5,13 +5,14 @@
 // # Order
 //
 // Start: the node is opened first, because it holds the lock that keeps a second
-// agent away; then the store, the service over it, and the reconciler, which
+// agent away; then the store; the keeper of sidecars, which adopts those that run; the
+// service over the store; and the reconciler, which
 // adopts what is deployed before it returns. Only then do the listeners open and
 // is the service manager told that the agent is ready: what the API shows is
 // true from the first answer on.
 //
-// Stop (SIGTERM, SIGINT): listeners, checker, reconciler, store, node. The data
-// plane is left alone; it forwards without the agent.
+// Stop (SIGTERM, SIGINT): listeners, checker, reconciler, keeper, store, node. The data
+// plane is left alone, and so are the sidecars; they forward without the agent.
 //
 // # When the store cannot be believed
 //

@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"qlbaas/healthd"
+	"qlbaas/l7/keeper"
 	"qlbaas/lbaas"
 	"qlbaas/lbaas/api"
 	"qlbaas/lbaas/metrics"
@@ -21,6 +22,9 @@ import (
 
 // quietTime is how long the store rests before it is copied to its backup.
 const quietTime = 2 * time.Second
+
+// ownProgram is the running program, even where another one has taken its place on disk.
+const ownProgram = "/proc/self/exe"
 
 // Run runs the agent until ctx ends, and returns nil then; any other end is an
 // error. The data plane goes on forwarding in both cases.
@@ -52,6 +56,15 @@ func run(ctx context.Context, cfg Config, env Env, log *slog.Logger) (err error)
 	rec := reconcile.New(node, reconcile.Options{
 		Log: log, AcceptEmpty: records.believed, ReadOnly: records.backup,
 	})
+	sidecars, err := keeper.New(ctx, keeper.Options{
+		Spaces: node, RunDir: cfg.RunDir, Command: []string{ownProgram, "l7"}, Version: env.Version, Log: log,
+		Changed: rec.SidecarChanged,
+	})
+	if err != nil {
+		return fmt.Errorf("keep sidecars: %w", err)
+	}
+	defer sidecars.Close()
+	rec.UseSidecars(sidecars)
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("find the host's name: %w", err)

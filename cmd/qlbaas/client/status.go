@@ -2,6 +2,7 @@ package client
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 )
@@ -38,12 +39,18 @@ func (c *call) printStatus(answer []byte) error {
 		return err
 	}
 	columns := []string{"id", "name", "state", "hook", "generation", "flows_used", "flows_limit", "members_up", "members_total", "last_error"}
+	if slices.ContainsFunc(list, hasSidecar) {
+		columns = slices.Insert(columns, len(columns)-1, "sidecar")
+	}
 	var rows [][]string
 	for _, one := range list {
 		pool, _ := one.(map[string]any)
 		row := make([]string, len(columns))
 		for i, column := range columns {
 			row[i] = cell(pool[column])
+			if column == "sidecar" {
+				row[i] = sidecarCell(pool[column])
+			}
 		}
 		rows = append(rows, row)
 	}
@@ -51,4 +58,25 @@ func (c *call) printStatus(answer []byte) error {
 		return nil
 	}
 	return printTable(c.env.Stdout, columns, rows)
+}
+
+func hasSidecar(one any) bool {
+	pool, _ := one.(map[string]any)
+	return pool["sidecar"] != nil
+}
+
+// sidecarCell is a pool's sidecar in a few words; empty where it needs none.
+func sidecarCell(v any) string {
+	sidecar, _ := v.(map[string]any)
+	if sidecar == nil {
+		return ""
+	}
+	text := "pid " + cell(sidecar["pid"])
+	if text == "pid 0" {
+		text = "not running"
+	}
+	if n := cell(sidecar["restarts"]); n != "0" {
+		text += ", restarts " + n
+	}
+	return text
 }

@@ -29,6 +29,7 @@ func Command(env Env) *cli.Command {
 		HideHelpCommand: true,
 		OnUsageError:    cmdline.UsageError,
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "control", Usage: "path of the socket for questions, for whoever lists processes"},
 			&cli.StringFlag{Name: "from", Usage: "address that members see"},
 			&cli.IntFlag{Name: "clients-fd", Usage: "listening socket for clients", Value: -1},
 			&cli.IntFlag{Name: "control-fd", Usage: "listening socket for questions", Value: -1},
@@ -53,8 +54,18 @@ func Command(env Env) *cli.Command {
 			if options.Predecessor == nil && (options.Clients == nil || options.Control == nil) {
 				return cmdline.Usagef("l7: needs --clients-fd and --control-fd, or --predecessor-fd")
 			}
+			show()
 			return l7.Run(c.Context, options)
 		},
+	}
+}
+
+// show gives the process a name of its own, for it is executed by descriptor, and says
+// that it goes first when memory is short: it is replaced at once. Where the kernel does
+// not want to hear that, nothing else changes.
+func show() {
+	for file, text := range map[string]string{"comm": "qlbaas-l7", "oom_score_adj": "100"} {
+		_ = os.WriteFile("/proc/self/"+file, []byte(text), 0) // see above
 	}
 }
 
