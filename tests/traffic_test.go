@@ -284,11 +284,11 @@ func closed(c chan struct{}) bool {
 	}
 }
 
-// end waits until the load has asked enough, and wants that none was lost.
-func (l *load) end(w *world) {
+// end waits until the load has asked enough, and wants that none was lost. It returns how
+// many requests were answered.
+func (l *load) end(w *world) (answers int) {
 	w.t.Helper()
 	close(l.stop)
-	answers := 0
 	for range loadWorkers {
 		r := <-l.result
 		answers += r.answers
@@ -297,4 +297,5 @@ func (l *load) end(w *world) {
 		}
 	}
 	w.t.Logf("%d requests were answered", answers)
+	return answers
 }

@@ -32,6 +32,7 @@ type Collector struct {
 	memberTotal, memberActive, memberBytes        *prometheus.Desc
 	memberPackets, memberUp, portsUsed, portsSize *prometheus.Desc
 	budgetUsed, budgetLimit                       *prometheus.Desc
+	sidecar                                       sidecarDescs
 	attempts, drifted, healthVerdicts             *prometheus.Desc
 }
 
@@ -70,6 +71,8 @@ func New(source Source, build BuildInfo) *Collector {
 		portsUsed:     desc("member_nat_ports_used", "Source ports in use toward the member.", "pool", "member"),
 		portsSize:     desc("member_nat_ports_size", "Source ports that can be used toward the member.", "pool", "member"),
 
+		sidecar: newSidecarDescs(desc),
+
 		budgetUsed:  desc("budget_used_bytes", "Memory that the tables of all pools may take."),
 		budgetLimit: desc("budget_limit_bytes", "Memory that tables of all pools can have."),
 
@@ -89,6 +92,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- d
 	}
+	c.sidecar.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -120,7 +124,7 @@ func (c *Collector) pool(s scrape, p reconcile.PoolCounters) {
 	}
 	live := loader.Stats{}
 	if p.Live != nil {
-		live = *p.Live
+		live = withSidecar(*p.Live, p.Sidecar)
 	}
 	s.count(c.poolTotal, p.Base.TotalConnections+live.TotalConnections, p.PoolID)
 	s.gauge(c.poolActive, float64(live.ActiveConnections), p.PoolID)
@@ -146,6 +150,9 @@ func (c *Collector) pool(s scrape, p reconcile.PoolCounters) {
 	}
 	for _, m := range live.Members {
 		c.member(s, p.PoolID, m)
+	}
+	if p.Sidecar != nil {
+		c.sidecar.collect(s, p)
 	}
 }
 

@@ -15,6 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
 
+	"qlbaas/l7/control"
+	"qlbaas/l7/pool"
+	"qlbaas/l7/proxy"
 	"qlbaas/lbaas"
 	"qlbaas/lbaas/reconcile"
 	"qlbaas/loader"
@@ -54,6 +57,24 @@ func example() fakeSource {
 				Events:   map[string]uint64{"nat_pressure": 17},
 				Tables:   []loader.TableUse{{Name: "flows", Used: 16, Size: 32768}},
 			},
+		},
+		{
+			PoolID: "cookies",
+			Live: &loader.Stats{
+				Counters: loader.Counters{BytesIn: 1, BytesOut: 2, TotalConnections: 3, ActiveConnections: 4},
+				Members:  []loader.MemberStats{{ID: "m1", Up: true, Counters: loader.Counters{BytesIn: 5, BytesOut: 6, TotalConnections: 7, ActiveConnections: 8}}},
+			},
+			Sidecar: &control.Stats{
+				Pool: pool.Stats{
+					Learned: 9, Past: pool.MemberStats{BytesIn: 10, BytesOut: 20},
+					Members: []pool.MemberStats{
+						{ID: "m1", Requests: 100, Connections: 200, Failures: 300, BytesIn: 400, BytesOut: 500, Active: 600, Open: 700},
+						{ID: "removed", Requests: 1, BytesIn: 1000, BytesOut: 2000},
+					},
+				},
+				Proxy: proxy.Stats{Clients: 11, Accepted: 12, Requests: 13, Displaced: 14, Bad: 15, Slow: 16, Unserved: 17, Broken: 18, Late: 19},
+			},
+			Restarts: 21,
 		},
 		{PoolID: "idle", Base: lbaas.Counters{BytesIn: 7, TotalConnections: 1}},
 		{PoolID: "unreadable", Base: lbaas.Counters{BytesIn: 7}, Err: errors.New("x")},

@@ -47,6 +47,7 @@ type Web struct {
 	served   chan struct{} // closed when server has ended
 	mood     chan struct{} // closed when a hanging server's mood changes; nil while it answers
 	body     string
+	cookie   string // of Set-Cookie
 	status   int
 	requests int
 	open     map[net.Conn]struct{}
@@ -142,6 +143,14 @@ func (w *Web) SetStatus(code int) {
 	w.status = code
 }
 
+// SetCookie makes the server send a Set-Cookie line to whoever sends no cookies; an empty
+// one ends that.
+func (w *Web) SetCookie(line string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cookie = line
+}
+
 // Requests is how many requests have come in so far.
 func (w *Web) Requests() int {
 	w.mu.Lock()
@@ -205,7 +214,7 @@ func (w *Web) track(c net.Conn, state http.ConnState) {
 func (w *Web) serve(out http.ResponseWriter, in *http.Request) {
 	w.mu.Lock()
 	w.requests++
-	mood, body, status := w.mood, w.body, w.status
+	mood, body, status, cookie := w.mood, w.body, w.status, w.cookie
 	w.mu.Unlock()
 	if mood != nil {
 		select {
@@ -221,6 +230,9 @@ func (w *Web) serve(out http.ResponseWriter, in *http.Request) {
 		w.upload(out, in)
 	default:
 		out.Header().Set("Content-Type", "text/plain")
+		if cookie != "" && in.Header.Get("Cookie") == "" {
+			out.Header().Set("Set-Cookie", cookie)
+		}
 		out.WriteHeader(status)
 		_, _ = io.WriteString(out, body) // the client's loss
 	}
