@@ -203,10 +203,12 @@ func (p *place) remove(context.Context) error {
 // endAll ends all processes of the pool. The one that serves may finish answers. op is
 // held.
 func (p *place) endAll() error {
+	p.refresh()
 	p.mu.Lock()
 	s := p.current
+	clients := s != nil && s.last.Proxy.Clients > 0
 	p.mu.Unlock()
-	if s != nil && !s.process.gone() {
+	if clients && !s.process.gone() {
 		if err := s.process.signal(unix.SIGTERM); err != nil {
 			return err
 		}
