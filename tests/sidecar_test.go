@@ -167,17 +167,36 @@ func (b *balancer) awaitSidecarAfter(pid int) {
 // sidecarNamespaceGone: a sidecar outside of the pool's namespace is of no use.
 func sidecarNamespaceGone(w *world) {
 	w.expect("pool no longer looks as it was applied")
-	w.expect("sidecar")
+	w.expect("sidecar is outside of its pool's namespace")
 	b := w.balanceByCookie(balancerOptions{})
 	b.ask(1)
-	out, err := exec.CommandContext(bounded(w.t, patience), "ip", "netns", "delete", b.netns()).CombinedOutput()
-	if err != nil {
-		w.t.Fatalf("%v: %s", err, out)
+	vanish := func() {
+		w.t.Helper()
+		out, err := exec.CommandContext(bounded(w.t, patience), "ip", "netns", "delete", b.netns()).CombinedOutput()
+		if err != nil {
+			w.t.Fatalf("%v: %s", err, out)
+		}
 	}
+	answered := func() {
+		w.t.Helper()
+		until(w.t, patience, func() error {
+			_, err := b.request(b.client)
+			return err
+		})
+	}
+	vanish()
+	answered()
 	until(w.t, patience, func() error {
-		_, err := b.request(b.client)
-		return err
+		if found, err := lab.Namespaces(b.netns()); err != nil || len(found) == 0 {
+			return fmt.Errorf("the namespace has no name yet: %w", err)
+		}
+		return nil
 	})
+	w.kill9()
+	vanish()
+	w.start()
+	b.settle()
+	answered()
 }
 
 // sidecarUpgraded: the program of another version takes the listener over, and every

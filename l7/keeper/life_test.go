@@ -165,3 +165,24 @@ func TestRetired(t *testing.T) {
 	})
 	w.mustGet()
 }
+
+// TestAstray: a sidecar whose namespace is no longer the pool's is replaced.
+func TestAstray(t *testing.T) {
+	w := running(t)
+	w.mustGet()
+	pid := w.pid()
+	w.elsewhere = w.members // where there is no such address
+	w.must(w.keeper.Ensure(w.context(), id, vip, basic()))
+	if now := w.pid(); now == pid {
+		t.Errorf("it is still process %d", now)
+	}
+	if _, err := w.get(w.context()); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a client met %v", err)
+	}
+	w.elsewhere = nil
+	w.must(w.keeper.Ensure(w.context(), id, vip, basic()))
+	w.mustGet()
+	if s := w.counted(); s.Proxy.Requests != 2 {
+		t.Errorf("counters %+v", s)
+	}
+}

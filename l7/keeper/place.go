@@ -70,11 +70,18 @@ const (
 func (p *place) ensure(ctx context.Context, vip netip.AddrPort, c control.Config) error {
 	p.op.Lock()
 	defer p.op.Unlock()
+	astray, err := p.astray()
+	if err != nil {
+		return err
+	}
+	if astray {
+		p.keeper.log.Warn("sidecar is outside of its pool's namespace, and is replaced", "pool", p.id)
+	}
 	p.mu.Lock()
 	moved := p.vip.IsValid() && p.vip != vip
 	p.wanted, p.retiring = true, false
 	p.mu.Unlock()
-	if moved {
+	if moved || astray {
 		if err := p.endAll(); err != nil {
 			return err
 		}
@@ -324,6 +331,46 @@ func (p *place) listen() error {
 	}
 	p.listener = listener.(*net.TCPListener) // "tcp" gives nothing else
 	return nil
+}
+
+// astray tells whether the clients' socket is in another namespace than the pool's, which
+// was made anew then. op is held.
+func (p *place) astray() (astray bool, err error) {
+	err = p.keeper.options.Spaces.Inside(p.id, func() error {
+		if p.listener == nil {
+			return nil
+		}
+		var here unix.Stat_t
+		if err := unix.Stat("/proc/thread-self/ns/net", &here); err != nil {
+			return fmt.Errorf("look at namespace: %w", err)
+		}
+		there, err := namespaceOf(p.listener)
+		astray = err == nil && (here.Ino != there.Ino || here.Dev != there.Dev)
+		return err
+	})
+	return astray, err
+}
+
+// namespaceOf is the network namespace that a socket is of.
+func namespaceOf(socket syscall.Conn) (ns unix.Stat_t, err error) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return ns, fmt.Errorf("look at socket: %w", err)
+	}
+	var inner error
+	err = raw.Control(func(fd uintptr) {
+		at, err := unix.IoctlRetInt(int(fd), unix.SIOCGSKNS)
+		if err != nil {
+			inner = err
+			return
+		}
+		inner = unix.Fstat(at, &ns)
+		_ = unix.Close(at) // it was only looked at
+	})
+	if err := errors.Join(err, inner); err != nil {
+		return ns, fmt.Errorf("look at socket's namespace: %w", err)
+	}
+	return ns, nil
 }
 
 // freeBind lets a socket have an address before the device has it, as while a VIP is

@@ -42,6 +42,7 @@ const (
 type world struct {
 	t                         *testing.T
 	client, balancer, members *lab.Host
+	elsewhere                 *lab.Host
 	dir                       string
 	webs                      []*lab.Web
 	keeper                    *keeper.Keeper
@@ -49,8 +50,13 @@ type world struct {
 	log                       *logBuffer
 }
 
-// Inside implements keeper.Spaces: there is one space.
-func (w *world) Inside(_ string, fn func() error) error { return w.balancer.Do(fn) }
+// Inside implements keeper.Spaces: there is one space, unless the test says otherwise.
+func (w *world) Inside(_ string, fn func() error) error {
+	if w.elsewhere != nil {
+		return w.elsewhere.Do(fn)
+	}
+	return w.balancer.Do(fn)
+}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
