@@ -27,6 +27,7 @@ func TestSidecar(t *testing.T) {
 	w.test("namespace gone", sidecarNamespaceGone)
 	w.test("upgrade", sidecarUpgraded)
 	w.test("deleted", sidecarDeleted)
+	w.test("capabilities of the unit", sidecarOfUnit)
 }
 
 // sidecar is the process id of a balancer's sidecar.
@@ -120,11 +121,19 @@ func sidecarKilled(w *world) {
 func sidecarHangs(w *world) {
 	w.expect("sidecar has failed")
 	b := w.balanceByCookie(balancerOptions{})
-	pid := b.sidecar()
-	w.signal(pid, unix.SIGSTOP)
-	until(w.t, patience, func() error { return stopped(pid) }) // else it may still accept
+	pid := b.hang()
 	b.answeredWithin(mended)
 	b.awaitSidecarAfter(pid)
+}
+
+// hang stops the balancer's sidecar, so that it accepts nobody any more, and returns its
+// process id.
+func (b *balancer) hang() int {
+	b.w.t.Helper()
+	pid := b.sidecar()
+	b.w.signal(pid, unix.SIGSTOP)
+	until(b.w.t, patience, func() error { return stopped(pid) })
+	return pid
 }
 
 // stopped returns nil when every thread of a process has stopped.
@@ -263,4 +272,43 @@ func sidecarDeleted(w *world) {
 	if n := b.stats().number("total_connections"); n != 1 {
 		w.t.Errorf("%v connections are counted", n)
 	}
+}
+
+// sidecarOfUnit: the agent can do all of this with the capabilities that its unit file
+// leaves to it.
+func sidecarOfUnit(w *world) {
+	unit, err := os.ReadFile("../cmd/qlbaas/qlbaas.service")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(unit), "\nCapabilityBoundingSet=")
+	line, _, _ := strings.Cut(rest, "\n")
+	if !found {
+		w.t.Fatal("the unit does not bound capabilities")
+	}
+	set := "-all"
+	for name := range strings.FieldsSeq(strings.ToLower(line)) {
+		set += ",+" + strings.TrimPrefix(name, "cap_")
+	}
+	program, wrapper := binary(), filepath.Join(w.t.TempDir(), "agent")
+	script := fmt.Sprintf("#!/bin/sh\nexec setpriv --bounding-set=%s --no-new-privs %s \"$@\"\n", set, program)
+	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Setenv(binaryVar, wrapper)
+	w.stop()
+	w.start()
+	w.expect("sidecar has failed")
+	b := w.balanceByCookie(balancerOptions{})
+	b.ask(1)
+	pid := b.hang()
+	b.answeredWithin(patience)
+	b.awaitSidecarAfter(pid)
+	w.restart()
+	b.ask(1)
+	b.setVIP(object{"session_persistence": nil})
+	b.ask(1)
+	w.t.Setenv(binaryVar, program)
+	w.stop()
+	w.start()
 }
