@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"qlbaas/l7/control"
+	"qlbaas/l7/cookie"
 )
 
 // forebear answers a new sidecar's questions in place of a predecessor that is not
@@ -18,6 +19,7 @@ import (
 type forebear struct {
 	state            control.State
 	clients, control syscall.Conn
+	nothing          *cookie.Learned
 	once             sync.Once
 	done             chan struct{}
 }
@@ -33,6 +35,9 @@ func (f *forebear) Stats() control.Stats { return f.state.Stats }
 
 // State is what it leaves.
 func (f *forebear) State() control.State { return f.state }
+
+// Learned is what it learns after it has retired: nothing.
+func (f *forebear) Learned() *cookie.Learned { return f.nothing }
 
 // Sockets are the keeper's.
 func (f *forebear) Sockets() (clients, control syscall.Conn) { return f.clients, f.control }
@@ -60,7 +65,7 @@ func (k *Keeper) leave(p *place, state control.State, ctl *net.UnixListener) (e 
 	}
 	defer os.Remove(path)
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &forebear{state: state, clients: p.listener, control: ctl, done: make(chan struct{})}
+	f := &forebear{state: state, clients: p.listener, control: ctl, nothing: cookie.NewLearned(1, 0), done: make(chan struct{})}
 	e = &estate{forebear: f, server: control.NewServer(f, k.log), cancel: cancel}
 	e.serving.Go(func() { _ = e.server.Serve(ctx, listener) }) // ends with ctx only
 	if connected, err = connection(path); err != nil {

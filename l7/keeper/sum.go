@@ -6,11 +6,10 @@ import (
 	"qlbaas/l7/proxy"
 )
 
-// plus adds counters, and no levels. The counters are unsigned and wrap around, so that
-// taking away the negative adds.
+// Counters are unsigned and wrap around, so that taking away the negative adds.
+
+// plus adds counters, and no levels.
 func plus(a, b control.Stats) control.Stats {
-	a.Proxy = a.Proxy.Since(proxy.Stats{}.Since(b.Proxy))
-	a.Pool.Past = added(a.Pool.Past, b.Pool.Past)
 	members := make([]pool.MemberStats, 0, len(a.Pool.Members))
 	at := map[string]int{}
 	for _, m := range a.Pool.Members {
@@ -19,17 +18,20 @@ func plus(a, b control.Stats) control.Stats {
 	}
 	for _, m := range b.Pool.Members {
 		if i, there := at[m.ID]; there {
-			members[i] = added(members[i], m)
+			members[i] = members[i].Since(pool.MemberStats{}.Since(m))
 		} else {
 			m.Active, m.Open = 0, 0
 			members = append(members, m)
 		}
 	}
-	a.Pool.Members = members
+	a.Proxy = a.Proxy.Since(proxy.Stats{}.Since(b.Proxy))
+	// The rest of the pool's, whatever that is.
+	learned := a.Pool.Learned
+	a.Pool.Members, b.Pool.Members = nil, nil
+	a.Pool = control.PoolSince(a.Pool, control.PoolSince(pool.Stats{}, b.Pool))
+	a.Pool.Members, a.Pool.Learned = members, learned
 	return a
 }
-
-func added(a, b pool.MemberStats) pool.MemberStats { return a.Since(pool.MemberStats{}.Since(b)) }
 
 // withLevels adds the levels that plus leaves out; s has all of the members of b.
 func withLevels(s, b control.Stats) control.Stats {
