@@ -51,7 +51,9 @@ func (s *fakeSidecars) Ensure(_ context.Context, id string, vip netip.AddrPort, 
 		return err
 	}
 	s.serving[id] = c
-	s.counted[id] = s.counted[id]
+	if _, known := s.counted[id]; !known {
+		s.counted[id] = control.Stats{}
+	}
 	return nil
 }
 
