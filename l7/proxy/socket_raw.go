@@ -15,3 +15,13 @@ func rawIO(trap, fd uintptr, p []byte) (int, syscall.Errno) {
 	}
 	return int(n), 0
 }
+
+// rawPeek is recv(2) of one byte that stays.
+func rawPeek(fd uintptr) (int, syscall.Errno) {
+	var one [1]byte
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}

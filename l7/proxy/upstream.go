@@ -116,11 +116,10 @@ func (l *line) quiet() bool {
 	if l.Buffered() > 0 || time.Since(l.rest) > restLimit {
 		return false
 	}
-	var one [1]byte
 	quiet := false
 	err := l.sink.to.raw.Control(func(fd uintptr) {
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		quiet = err == unix.EAGAIN
+		_, errno := rawPeek(fd)
+		quiet = errno == unix.EAGAIN
 	})
 	return err == nil && quiet
 }
