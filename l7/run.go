@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"qlbaas/l7/control"
+	"qlbaas/l7/cookie"
 	"qlbaas/l7/jail"
 	"qlbaas/l7/pool"
 	"qlbaas/l7/proxy"
@@ -198,6 +199,9 @@ func (s *sidecar) succeed(ctx context.Context) {
 	for err == nil {
 		s.pool.Add(control.PoolSince(stats.Pool, s.left.Pool))
 		s.proxy.Add(stats.Proxy.Since(s.left.Proxy))
+		if err := s.pool.Learned().Restore(stats.Learned); err != nil {
+			s.options.Log.Error("learn from predecessor", "err", err)
+		}
 		s.left = stats
 		stats, err = s.before.Final(ctx)
 	}
@@ -247,6 +251,9 @@ func (s *sidecar) State() control.State {
 	}
 	return state
 }
+
+// Learned is the table of the application's cookies.
+func (s *sidecar) Learned() *cookie.Learned { return s.pool.Learned() }
 
 // Sockets are the two listening ones.
 func (s *sidecar) Sockets() (clients, control syscall.Conn) { return s.clients, s.control }

@@ -46,13 +46,14 @@ type world struct {
 	clients                   *net.TCPListener
 	control                   *net.UnixListener
 	config                    control.Config
+	from                      netip.Addr // what members see
 }
 
 // newWorld builds the network with places for n members.
 func newWorld(t *testing.T, n int) *world {
 	t.Helper()
 	l := labtest.New(t)
-	w := &world{t: t, dir: t.TempDir(), log: &logBuffer{}}
+	w := &world{t: t, dir: t.TempDir(), log: &logBuffer{}, from: vip.Addr()}
 	for name, host := range map[string]**lab.Host{"client": &w.client, "lb": &w.balancer, "members": &w.members} {
 		h, err := l.Host(name)
 		w.must(err)
@@ -124,7 +125,7 @@ func (w *world) start() {
 func (w *world) launch(env []string, files ...*os.File) *lab.Process {
 	w.t.Helper()
 	cmd := exec.Command(exePath(w.t))
-	cmd.Env = append(append(os.Environ(), sidecarEnv+"="+vip.Addr().String()), env...)
+	cmd.Env = append(append(os.Environ(), sidecarEnv+"="+w.from.String()), env...)
 	cmd.ExtraFiles, cmd.Stderr, cmd.Dir = files, w.log, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sidecarUID, Gid: sidecarUID}}
 	p, err := w.balancer.Start(cmd)

@@ -22,6 +22,8 @@ type Stats struct {
 	Version    string      `json:"version,omitempty"`
 	Pool       pool.Stats  `json:"pool"`
 	Proxy      proxy.Stats `json:"proxy"`
+	// Learned is what a retired sidecar has learned since it handed over.
+	Learned []cookie.Record `json:"learned,omitempty"`
 }
 
 // State is what a sidecar leaves to its successor. Config is nil before the first one.
@@ -65,7 +67,7 @@ func PoolSince(now, then pool.Stats) pool.Stats {
 	for _, m := range then.Members {
 		before[m.ID] = m
 	}
-	since := pool.Stats{Past: now.Past.Since(then.Past)}
+	since := pool.Stats{Past: now.Past.Since(then.Past), Strange: now.Strange - then.Strange}
 	for _, m := range now.Members {
 		since.Members = append(since.Members, m.Since(before[m.ID]))
 		delete(before, m.ID)

@@ -27,6 +27,7 @@ type Pool struct {
 	last    *Member            // had the last turn
 	leaving []*Member          // removed, with something still under way
 	past    Counters           // of members that are gone
+	strange uint64             // cookies that kept nobody
 	values  map[uint64][]value // of cookies, by hash
 }
 
@@ -83,12 +84,20 @@ func (p *Pool) Choose(q *Query) (Choice, error) {
 	m := p.owner(q)
 	kept := m != nil && m.keeps() && !slices.Contains(q.Tried, m)
 	if !kept {
+		if len(q.Tried) == 0 && p.presents(q) {
+			p.strange++
+		}
 		if m = p.byMethod(q); m == nil {
 			return Choice{}, ErrNoMember
 		}
 	}
 	m.Counters.Active.Add(1)
 	return Choice{Member: m, Kept: kept}, nil
+}
+
+// presents tells whether the request has a cookie of the kind that keeps clients.
+func (p *Pool) presents(q *Query) bool {
+	return p.config.Persistence == HTTPCookie && q.Cookies > 0 || p.config.Persistence == AppCookie && len(q.App) > 0
 }
 
 // owner returns the member whose cookie the request presents.

@@ -286,6 +286,9 @@ func TestForgedCookies(t *testing.T) {
 	if accepted > 0 {
 		t.Errorf("%d of 1,000,000 forged cookies accepted", accepted)
 	}
+	if s := p.Stats(); s.Strange != 1_000_000 {
+		t.Errorf("%d of 1,000,000 forged cookies counted", s.Strange)
+	}
 	for _, value := range []string{"", "m1", strings.ToUpper(cookie.Value(testKey, "m10")), cookie.Value(testKey, "m1") + "0"} {
 		if c, err := p.Choose(present(value)); err != nil || c.Kept {
 			t.Errorf("value %q: kept %v, %v", value, c.Kept, err)

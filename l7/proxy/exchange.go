@@ -43,7 +43,6 @@ func (c *client) forward(ctx context.Context) bool {
 			break
 		}
 		result := c.try(ctx, choice)
-		choice.Done()
 		if result != refused {
 			return result == served
 		}
@@ -66,6 +65,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // try sends the request to one member.
 func (c *client) try(ctx context.Context, choice pool.Choice) outcome {
+	defer choice.Done()
 	up := c.server.upstream(choice.Member)
 	for {
 		connect := up.take
@@ -93,7 +93,7 @@ func (c *client) converse(l *line, choice pool.Choice) outcome {
 	}
 	var sending *upload
 	if left > 0 || q.body == chunked {
-		sending = startUpload(out, left, l)
+		sending = c.startUpload(out, left, l)
 	}
 	for interim := 0; ; interim++ {
 		if err := c.response.read(l, c.answerBounds(sending)); err != nil {

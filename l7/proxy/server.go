@@ -166,8 +166,24 @@ func (s *Server) start(ctx context.Context, conn *net.TCPConn) {
 		var oldest []*waiting
 		c.pending, oldest = s.sources.enter(c.source, conn, s.limits.Load().Waiting)
 		s.displace(oldest)
-		c.serve(ctx)
+		s.guard(c, func() { c.serve(ctx) })
 	})
+}
+
+// errFault: this program has a fault, which the log describes.
+var errFault = errors.New("internal fault")
+
+// guard runs part of a client's exchange: a fault in one must not end all the others'.
+// A goroutine without it would.
+func (s *Server) guard(c *client, f func()) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.count.panics.Add(1)
+			s.log.Error("serve client", "client", c.source, "panic", fault, "stack", string(debug.Stack()))
+			_ = c.conn.Close() // nobody knows what it has been told
+		}
+	}()
+	f()
 }
 
 // displace ends connections that have occupied a place for nothing.
@@ -178,13 +194,8 @@ func (s *Server) displace(oldest []*waiting) {
 	}
 }
 
-// gone ends a client's part here, in whatever way the client ended.
+// gone ends a client's part here.
 func (s *Server) gone(c *client) {
-	if fault := recover(); fault != nil {
-		// One client's request must not end all the others'.
-		s.count.panics.Add(1)
-		s.log.Error("serve client", "client", c.source, "panic", fault, "stack", string(debug.Stack()))
-	}
 	s.mu.Lock()
 	delete(s.clients, c)
 	s.mu.Unlock()

@@ -37,7 +37,7 @@ func (c *client) tunnel(l *line, choice pool.Choice) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		up.stream(&moved)
+		c.server.guard(c, func() { up.stream(&moved) })
 	}()
 	down.stream(&moved)
 	<-done
