@@ -123,7 +123,7 @@ func TestSlowloris(t *testing.T) {
 	})
 	grown := w.peak() - before
 	t.Logf("memory grew by %d MB", grown>>20)
-	if grown > 50<<20 {
+	if grown > shadow*50<<20 {
 		t.Errorf("memory grew by %d MB", grown>>20)
 	}
 }

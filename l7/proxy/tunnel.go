@@ -18,7 +18,7 @@ func (c *client) switched(l *line, choice pool.Choice) outcome {
 		return c.fail(http.StatusBadGateway)
 	}
 	c.response.interim()
-	if err := c.send(c.response.head); err != nil {
+	if err := c.tell(c.response.head); err != nil {
 		l.abort()
 		return ended
 	}

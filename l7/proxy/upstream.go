@@ -61,14 +61,15 @@ func newDialer(from netip.Addr, timeout time.Duration) *net.Dialer {
 	return d
 }
 
-// take returns an idle connection that is as it was left, or a new one.
+// take returns an idle connection, or a new one. Whether an idle one is as it was left
+// shows at its use.
 func (u *upstream) take(ctx context.Context) (*line, error) {
 	for {
 		l := u.rested()
 		if l == nil {
 			return u.dial(ctx)
 		}
-		if l.quiet() {
+		if time.Since(l.rest) <= restLimit {
 			return l, nil
 		}
 		l.end()
@@ -113,9 +114,6 @@ func (u *upstream) dial(ctx context.Context) (*line, error) {
 // quiet tells whether nothing has come since the last answer: no end, and no bytes that
 // the next request's answer would begin with.
 func (l *line) quiet() bool {
-	if l.Buffered() > 0 || time.Since(l.rest) > restLimit {
-		return false
-	}
 	quiet := false
 	err := l.sink.to.raw.Control(func(fd uintptr) {
 		_, errno := rawPeek(fd)
