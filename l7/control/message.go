@@ -55,10 +55,10 @@ const (
 	opRetire   = "retire"
 )
 
-// ErrStale: the sidecar has a newer configuration of the same connection.
+// ErrStale means that the sidecar has a newer configuration of the same connection.
 var ErrStale = errors.New("stale generation")
 
-// ErrRefused: the sidecar has answered with an error, which the text quotes.
+// ErrRefused means that the sidecar has answered with an error, which the text quotes.
 var ErrRefused = errors.New("sidecar refused")
 
 // PoolSince is what was counted between two copies of one sidecar's counters.

@@ -178,7 +178,7 @@ func (c *client) noAnswer(l *line, err error, sending *upload) outcome {
 // drop: the client is gone.
 func (c *client) drop(l *line, sending *upload) outcome {
 	l.abort()
-	sending.stop(c)
+	_ = sending.stop(c) // it has ended one way or the other
 	return ended
 }
 
@@ -206,7 +206,7 @@ func (c *client) deliver(l *line, choice pool.Choice, sending *upload) outcome {
 	case err != nil:
 		// The client must see that this is not all.
 		l.abort()
-		sending.stop(c)
+		_ = sending.stop(c)     // it has ended one way or the other
 		_ = c.conn.SetLinger(0) // then it ends as usual
 		return ended
 	}

@@ -41,12 +41,6 @@ func (r *reader) until(limit time.Duration) {
 	_ = r.conn.SetReadDeadline(r.by) // a closed connection says so when it is read
 }
 
-// forever takes the bound away.
-func (r *reader) forever() {
-	r.by = time.Time{}
-	_ = r.conn.SetReadDeadline(r.by) // as above
-}
-
 // gather waits a moment for n bytes.
 func (r *reader) gather(n int, moment time.Duration) {
 	_ = r.conn.SetReadDeadline(time.Now().Add(moment)) // as above

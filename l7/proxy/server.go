@@ -23,8 +23,9 @@ type Picker interface {
 	Learn(value []byte, m *pool.Member)
 	// Settings says which cookies to look for.
 	Settings() pool.Settings
-	// Overdue returns the members whose requests have had their time to end.
-	Overdue(now time.Time) []*pool.Member
+	// Overdue returns the members whose requests have had their time to end, and those
+	// that nobody will ever ask again.
+	Overdue(now time.Time) (overdue, gone []*pool.Member)
 }
 
 // Limits bound what a client may take. Zero fields of Server.SetLimits' argument mean
@@ -240,10 +241,14 @@ func (s *Server) housekeep(ctx context.Context) {
 			u.reap(now)
 			return true
 		})
-		for _, m := range s.picker.Overdue(now) {
+		overdue, gone := s.picker.Overdue(now)
+		for _, m := range overdue {
 			if u, found := s.ups.Load(m); found {
 				u.(*upstream).abortAll()
 			}
+		}
+		for _, m := range gone {
+			s.ups.Delete(m)
 		}
 		if s.draining.Load() && s.Clients() == 0 {
 			return

@@ -63,7 +63,7 @@ func (u *upload) finish(c *client) bool {
 	select {
 	case <-u.done:
 	case <-timer.C:
-		u.stop(c)
+		_ = u.stop(c) // it was too late
 		return false
 	}
 	return u.err == nil

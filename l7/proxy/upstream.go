@@ -179,10 +179,3 @@ func (u *upstream) abortAll() {
 		l.abort()
 	}
 }
-
-// unused tells whether no connection is left.
-func (u *upstream) unused() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.open) == 0
-}

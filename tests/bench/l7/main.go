@@ -20,6 +20,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 7, "how often everything is measured")
 	flag.IntVar(&o.seconds, "seconds", 2, "how long one measurement takes")
 	flag.IntVar(&o.procs, "procs", 1, "threads of the sidecar that may run at once")
+	flag.BoolVar(&o.splice, "splice", false, "let HAProxy splice bodies (option splice-auto)")
 	flag.StringVar(&o.only, "only", "", "measure this case alone")
 	flag.BoolVar(&o.json, "json", false, "print results as JSON")
 	flag.StringVar(&o.profile, "profile", "", "directory for a profile of the sidecar (perf record)")
@@ -39,11 +40,11 @@ func main() {
 type options struct {
 	rounds, seconds, procs int
 	only, profile          string
-	json                   bool
+	json, splice           bool
 }
 
 func run(ctx context.Context, o options) error {
-	w, err := newWorld(ctx, o.procs)
+	w, err := newWorld(ctx, o)
 	if err != nil {
 		return err
 	}

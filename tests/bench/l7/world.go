@@ -27,6 +27,8 @@ type world struct {
 	proxies               []*subject
 	// key makes cookies that the sidecar accepts.
 	key []byte
+	// haproxyOption is a further line of its defaults.
+	haproxyOption string
 }
 
 // subject is a proxy that is measured.
@@ -48,8 +50,11 @@ var (
 func memberAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 2, 0, byte(10 + i)}) }
 
 // newWorld builds everything. close takes it away.
-func newWorld(ctx context.Context, procs int) (_ *world, err error) {
+func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	w := &world{key: []byte("0123456789abcdef")}
+	if o.splice {
+		w.haproxyOption = "option splice-auto"
+	}
 	defer func() {
 		if err != nil {
 			w.close()
@@ -68,7 +73,7 @@ func newWorld(ctx context.Context, procs int) (_ *world, err error) {
 	for _, step := range []func() error{
 		w.network,
 		w.startMembers,
-		func() error { return w.startSidecar(ctx, procs) },
+		func() error { return w.startSidecar(ctx, o.procs) },
 		w.startHAProxy,
 		w.startNginx,
 		func() error { return w.await(ctx) },
@@ -169,6 +174,7 @@ defaults
 	timeout http-keep-alive 50s
 	retries 3
 	option redispatch
+	%s
 frontend in
 	bind %s
 	option forwardfor
@@ -176,7 +182,7 @@ frontend in
 backend pool
 	balance roundrobin
 	cookie SRV insert indirect nocache
-`, s.address)
+`, w.haproxyOption, s.address)
 	for i := range memberCount {
 		text += fmt.Sprintf("\tserver m%d %s:80 cookie m%d\n", i, memberAddress(i), i)
 	}
