@@ -106,7 +106,7 @@ func median(all []float64) float64 {
 var (
 	counted = regexp.MustCompile(`(\d+) requests in`)
 	rated   = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
-	failed  = regexp.MustCompile(`Non-2xx|Socket errors`)
+	failed  = regexp.MustCompile(`Non-2xx|Socket errors: (?:connect [^0]|connect 0, read [^0]|connect 0, read 0, write [^0])`)
 )
 
 // measure asks one proxy for a while.
@@ -122,7 +122,7 @@ func (w *world) measure(ctx context.Context, c benchCase, s *subject, o options)
 	if err != nil {
 		return sample{}, err
 	}
-	said, err := w.client.Run(ctx, "wrk", "-t1", fmt.Sprint("-c", c.connections), fmt.Sprintf("-d%ds", o.seconds),
+	said, err := w.client.Run(ctx, "wrk", "-t1", fmt.Sprint("-c", c.connections), fmt.Sprintf("-d%ds", o.seconds), "--timeout", "30s",
 		"-H", "Cookie: theme=dark; SRV="+value+"; lang=en", "http://"+s.address.String()+"/"+c.file)
 	if err != nil {
 		return sample{}, err
