@@ -25,3 +25,17 @@ func rawPeek(fd uintptr) (int, syscall.Errno) {
 	}
 	return int(n), 0
 }
+
+// rawSplice is splice(2) that never blocks.
+func rawSplice(from, to uintptr, size int) (int, syscall.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, from, 0, to, 0, uintptr(size), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		switch errno {
+		case 0:
+			return int(n), 0
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}

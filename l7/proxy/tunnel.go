@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -54,7 +55,7 @@ func (p *passage) stream(moved *atomic.Int64) {
 		_, _ = p.from.Discard(len(ready)) // cannot fail: it is there
 	}
 	for {
-		n, err := p.slice(sliceSize)
+		n, err := p.slice(math.MaxInt64)
 		if n > 0 {
 			moved.Store(time.Now().UnixNano())
 		}

@@ -20,7 +20,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 7, "how often everything is measured")
 	flag.IntVar(&o.seconds, "seconds", 2, "how long one measurement takes")
 	flag.IntVar(&o.procs, "procs", 1, "threads of the sidecar that may run at once")
-	flag.BoolVar(&o.splice, "splice", false, "let HAProxy splice bodies (option splice-auto)")
+	flag.BoolVar(&o.splice, "splice", false, "let HAProxy splice bodies (option splice-response)")
 	flag.StringVar(&o.only, "only", "", "measure this case alone")
 	flag.BoolVar(&o.json, "json", false, "print results as JSON")
 	flag.StringVar(&o.profile, "profile", "", "directory for a profile of the sidecar (perf record)")

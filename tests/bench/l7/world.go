@@ -53,7 +53,7 @@ func memberAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 2, 0, 
 func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	w := &world{key: []byte("0123456789abcdef")}
 	if o.splice {
-		w.haproxyOption = "option splice-auto"
+		w.haproxyOption = "option splice-response"
 	}
 	defer func() {
 		if err != nil {
