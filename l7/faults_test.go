@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -51,6 +52,31 @@ func TestIPv6(t *testing.T) {
 	w.must(err)
 	if from, via, _ := strings.Cut(string(body), " "); !strings.HasPrefix(from, "[fd00:1::1]:") || via != "fd00:1::2" {
 		t.Errorf("the member sees %s", body)
+	}
+}
+
+// The sidecar outlives whoever reads its log.
+func TestNobodyReadsTheLog(t *testing.T) {
+	w := newWorld(t, 1)
+	reader, writer, err := os.Pipe()
+	w.must(err)
+	w.stderr = writer
+	w.start()
+	w.must(writer.Close())
+	w.must(reader.Close())
+	w.apply(basic(1))
+	w.nginx(1)
+	for range 10 { // each makes it say something
+		conn, err := net.Dial("unix", w.path())
+		w.must(err)
+		_, err = io.WriteString(conn, `{"op":"handover"}`+"\n")
+		w.must(err)
+		w.must(conn.Close())
+		w.stats()
+	}
+	a, _ := w.get(w.client.HTTPClient(lab.HTTPOptions{}), "/who", nil)
+	if a.StatusCode != http.StatusOK {
+		t.Errorf("%d", a.StatusCode)
 	}
 }
 

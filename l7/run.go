@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -40,6 +41,8 @@ const patience = 5 * time.Second
 // Run is the whole sidecar. It returns nil when ctx has ended and the answers under way
 // are delivered, or when the sidecar has retired and its last client is gone.
 func Run(ctx context.Context, o Options) error {
+	// Whoever reads the log may go before the sidecar does.
+	signal.Ignore(syscall.SIGPIPE)
 	s := &sidecar{options: o, pool: pool.New(), ready: make(chan struct{}), done: make(chan struct{})}
 	s.proxy = proxy.New(s.pool, o.From, o.Log)
 	if o.Predecessor != nil {
