@@ -111,9 +111,12 @@ func TestFaultEndsOneClient(t *testing.T) {
 	_, err := io.WriteString(lasting, get+"\r\n")
 	w.must(err)
 	w.expect(in, "503")
-	if n := s.Stats().Panics; n != 3 {
-		t.Errorf("%d faults counted", n)
-	}
+	w.await("the counter", func() error { // behind the connection's end
+		if n := s.Stats().Panics; n != 3 {
+			return fmt.Errorf("%d faults counted", n)
+		}
+		return nil
+	})
 	s.End()
 	w.must(<-done)
 	s.Wait()
