@@ -53,22 +53,32 @@ func goodAnswers() []answer {
 	const head = "HTTP/1.1 200 OK\r\n"
 	return []answer{
 		{name: "length", send: head + "Content-Length: 2\r\n\r\nok", has: []string{"\r\nContent-Length: 2\r\n", "\r\n\r\nok"}},
-		{name: "chunks and trailers", send: head + "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n",
-			has: []string{"\r\nTransfer-Encoding: chunked\r\n", "\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"}},
-		{name: "chunks for HTTP/1.0", version: "1.0", send: head + "Transfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n",
-			has: []string{"\r\n\r\nok", "\r\nConnection: close\r\n"}, not: []string{"chunked"}},
+		{
+			name: "chunks and trailers", send: head + "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n",
+			has: []string{"\r\nTransfer-Encoding: chunked\r\n", "\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"},
+		},
+		{
+			name: "chunks for HTTP/1.0", version: "1.0", send: head + "Transfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n",
+			has: []string{"\r\n\r\nok", "\r\nConnection: close\r\n"}, not: []string{"chunked"},
+		},
 		{name: "until the end", send: head + "Connection: close\r\n\r\nok", has: []string{"\r\nConnection: close\r\n", "\r\n\r\nok"}, not: []string{"Content-Length"}},
-		{name: "length beside chunks", send: head + "Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-			has: []string{"\r\n\r\n2\r\nok\r\n0\r\n\r\n"}, not: []string{"99"}},
+		{
+			name: "length beside chunks", send: head + "Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+			has: []string{"\r\n\r\n2\r\nok\r\n0\r\n\r\n"}, not: []string{"99"},
+		},
 		{name: "HEAD with length", method: "HEAD", send: head + "Content-Length: 99\r\n\r\n", has: []string{"\r\nContent-Length: 99\r\n"}},
 		{name: "HEAD with chunks", method: "HEAD", send: head + "Transfer-Encoding: chunked\r\n\r\n", has: []string{"\r\nTransfer-Encoding: chunked\r\n"}},
 		{name: "204", send: "HTTP/1.1 204 No Content\r\n\r\n", statuses: []int{204}, not: []string{"Content-Type", "Content-Length"}},
 		{name: "304 with length", send: "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nETag: \"a\"\r\n\r\n", statuses: []int{304}, has: []string{"ETag: \"a\""}},
-		{name: "early hints", send: "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + head + "Content-Length: 2\r\n\r\nok",
-			statuses: []int{103, 200}, has: []string{"103 Early Hints\r\nLink: </a>\r\n\r\n", "\r\n\r\nok"}},
+		{
+			name: "early hints", send: "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + head + "Content-Length: 2\r\n\r\nok",
+			statuses: []int{103, 200}, has: []string{"103 Early Hints\r\nLink: </a>\r\n\r\n", "\r\n\r\nok"},
+		},
 		{name: "no type for the empty", send: head + "Content-Length: 0\r\n\r\n", has: []string{"\r\nContent-Length: 0\r\n"}, not: []string{"Content-Type", "Date"}},
-		{name: "cookies stay", send: head + "Set-Cookie: a=b; Path=/\r\nSet-Cookie: SRV=mine\r\nSet-Cookie: c=d, e; HttpOnly\r\nContent-Length: 0\r\n\r\n",
-			has: []string{"\r\nSet-Cookie: a=b; Path=/\r\n", "\r\nSet-Cookie: c=d, e; HttpOnly\r\n"}, not: []string{"mine"}},
+		{
+			name: "cookies stay", send: head + "Set-Cookie: a=b; Path=/\r\nSet-Cookie: SRV=mine\r\nSet-Cookie: c=d, e; HttpOnly\r\nContent-Length: 0\r\n\r\n",
+			has: []string{"\r\nSet-Cookie: a=b; Path=/\r\n", "\r\nSet-Cookie: c=d, e; HttpOnly\r\n"}, not: []string{"mine"},
+		},
 		{name: "no reason", send: "HTTP/1.1 299\r\nContent-Length: 0\r\n\r\n", statuses: []int{299}},
 		{name: "private already", send: head + "Cache-Control: max-age=5, private\r\nContent-Length: 0\r\n\r\n", not: []string{"Cache-control: private"}},
 		{name: "public", send: head + "Cache-Control: public\r\nContent-Length: 0\r\n\r\n", has: []string{"Cache-Control: public", "\r\nCache-control: private\r\n"}},

@@ -63,8 +63,12 @@ func lengths() []hostile {
 		one("leading zero", five("05"), clean),
 		{"pipelined", get + "\r\n" + get + "\r\n", []int{200, 200}, []string{get + "~", get + "~"}, false},
 		{"pipelined behind a body", five("5") + get + "\r\n", []int{200, 200}, []string{clean, get + "~"}, false},
-		{"GET with a body", get + "Content-Length: 5\r\n\r\nhello" + get + "\r\n", []int{200, 200},
-			[]string{get + "Content-Length: 5\r\n~hello", get + "~"}, false},
+		{
+			"GET with a body", get + "Content-Length: 5\r\n\r\nhello" + get + "\r\n",
+			[]int{200, 200},
+			[]string{get + "Content-Length: 5\r\n~hello", get + "~"},
+			false,
+		},
 		one("HEAD", "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", "HEAD / HTTP/1.1\r\nHost: h\r\n~"),
 		one("length 0", post+"Content-Length: 0\r\n\r\n", post+"Content-Length: 0\r\n~"),
 		no("two lengths", post+"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
@@ -274,37 +278,51 @@ func TestCorpus(t *testing.T) {
 	w := running(t, 1, basic(1))
 	member := w.record(0, ok("ok"))
 	cases := corpus()
-	t.Logf("%d cases", len(cases))
-	partial, broken := 0, 0 // the member notices the end of half a request later
+	partial, broken, differing := 0, 0, 0 // the member notices the end of half a request later
 	for _, c := range cases {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		answers, err := w.say(ctx, c.send)
-		cancel()
-		if err != nil {
-			t.Errorf("%s: %v after %q", c.name, err, answers)
-		}
-		if got, _ := statuses(answers); !slices.Equal(got, c.statuses) {
-			t.Errorf("%s: answers %v, want %v", c.name, got, c.statuses)
-		}
-		var want []string
-		for _, text := range c.member {
-			want = append(want, strings.Replace(text, "~", added, 1))
-		}
-		got, unread := member.take()
-		broken += len(unread)
-		if !slices.Equal(got, want) {
-			t.Errorf("%s: the member got %q, want %q", c.name, got, want)
-		}
+		unread, right := w.corpusCase(c, member)
+		broken += unread
 		if c.partial {
 			partial++
 		}
+		if !right {
+			differing++
+		}
 	}
+	report(t, map[string]any{"corpus": len(cases), "differing": differing})
 	if broken > partial {
 		t.Errorf("the member got %d requests that it could not read", broken)
 	}
 	if s := w.stats(); s.Proxy.Panics > 0 {
 		t.Errorf("%d panics:\n%s", s.Proxy.Panics, w.log)
 	}
+}
+
+// corpusCase tells whether client and member see what they should, and how many requests
+// the member could not read.
+func (w *world) corpusCase(c hostile, member *recorder) (unread int, right bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
+	defer cancel()
+	answers, err := w.say(ctx, c.send)
+	right = err == nil
+	if !right {
+		w.t.Errorf("%s: %v after %q", c.name, err, answers)
+	}
+	if got, _ := statuses(answers); !slices.Equal(got, c.statuses) {
+		right = false
+		w.t.Errorf("%s: answers %v, want %v", c.name, got, c.statuses)
+	}
+	var want []string
+	for _, text := range c.member {
+		want = append(want, strings.Replace(text, "~", added, 1))
+	}
+	got, broken := member.take()
+	if !slices.Equal(got, want) {
+		right = false
+		w.t.Errorf("%s: the member got %q, want %q", c.name, got, want)
+	}
+	return len(broken), right
 }
 
 // What a real server makes of it: it sees as many requests as the client has answers

@@ -1,7 +1,6 @@
 package l7_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -67,64 +66,6 @@ func TestTimeouts(t *testing.T) {
 	}
 	if s := w.stats().Proxy; s.Slow != 5 || s.Late != 1 {
 		t.Errorf("counted %d slow, %d late", s.Slow, s.Late)
-	}
-}
-
-// 5,000 connections that send a head's bytes one by one: others are served all the time,
-// and what is held is bounded.
-func TestSlowloris(t *testing.T) {
-	c := basic(1)
-	w := running(t, 1, c)
-	w.nginx(1)
-	before := w.peak()
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
-	const crowd = 5000
-	begun := make(chan struct{}, crowd)
-	for range 50 {
-		running.Go(func() {
-			for range crowd / 50 {
-				if conn, err := w.client.Dial(ctx, "tcp", vip.String()); err == nil {
-					context.AfterFunc(ctx, func() { conn.Close() })
-					_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nX") // may be cut at once
-				}
-				begun <- struct{}{}
-			}
-		})
-	}
-	client := w.client.HTTPClient(lab.HTTPOptions{}) // from the same address
-	for i := 0; i < crowd; {
-		select {
-		case <-begun:
-			i++
-			continue
-		default:
-		}
-		if a, body := w.get(client, "/who", nil); a.StatusCode != http.StatusOK {
-			t.Fatalf("%d %s", a.StatusCode, body)
-		}
-	}
-	var slowest time.Duration
-	for range 100 {
-		start := time.Now()
-		if a, body := w.get(client, "/who", nil); a.StatusCode != http.StatusOK {
-			t.Fatalf("%d %s", a.StatusCode, body)
-		}
-		slowest = max(slowest, time.Since(start))
-	}
-	t.Logf("slowest of 100 requests meanwhile: %s", slowest)
-	w.await("the crowd's end", func() error {
-		if s := w.stats().Proxy; s.Clients > 300 || s.Displaced < crowd-300 {
-			return fmt.Errorf("%d clients held, %d displaced", s.Clients, s.Displaced)
-		}
-		return nil
-	})
-	grown := w.peak() - before
-	t.Logf("memory grew by %d MB", grown>>20)
-	if grown > 50<<20 {
-		t.Errorf("memory grew by %d MB", grown>>20)
 	}
 }
 

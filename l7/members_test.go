@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // recorder is a member that keeps what it gets, byte by byte, and answers each request
@@ -194,8 +196,12 @@ http {
 	w.must(os.WriteFile(filepath.Join(dir, "conf"), []byte(configuration), 0o644))
 	cmd := exec.Command("nginx", "-c", filepath.Join(dir, "conf"))
 	cmd.Stderr = w.log
-	_, err := w.members.Start(cmd)
+	p, err := w.members.Start(cmd)
 	w.must(err)
+	w.t.Cleanup(func() { // its worker must be gone as well when the network goes
+		_ = p.Signal(unix.SIGTERM) // it may have ended
+		_ = p.Wait(w.context())
+	})
 	w.await("nginx", func() error {
 		conn, err := w.members.Dial(w.context(), "tcp", fmt.Sprintf("%s:80", memberAddress(0)))
 		if err == nil {

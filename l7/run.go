@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
 
 	"qlbaas/l7/control"
+	"qlbaas/l7/cookie"
 	"qlbaas/l7/jail"
 	"qlbaas/l7/pool"
 	"qlbaas/l7/proxy"
@@ -39,6 +41,8 @@ const patience = 5 * time.Second
 // Run is the whole sidecar. It returns nil when ctx has ended and the answers under way
 // are delivered, or when the sidecar has retired and its last client is gone.
 func Run(ctx context.Context, o Options) error {
+	// Whoever reads the log may go before the sidecar does.
+	signal.Ignore(syscall.SIGPIPE)
 	s := &sidecar{options: o, pool: pool.New(), ready: make(chan struct{}), done: make(chan struct{})}
 	s.proxy = proxy.New(s.pool, o.From, o.Log)
 	if o.Predecessor != nil {
@@ -198,6 +202,9 @@ func (s *sidecar) succeed(ctx context.Context) {
 	for err == nil {
 		s.pool.Add(control.PoolSince(stats.Pool, s.left.Pool))
 		s.proxy.Add(stats.Proxy.Since(s.left.Proxy))
+		if err := s.pool.Learned().Restore(stats.Learned); err != nil {
+			s.options.Log.Error("learn from predecessor", "err", err)
+		}
 		s.left = stats
 		stats, err = s.before.Final(ctx)
 	}
@@ -247,6 +254,9 @@ func (s *sidecar) State() control.State {
 	}
 	return state
 }
+
+// Learned is the table of the application's cookies.
+func (s *sidecar) Learned() *cookie.Learned { return s.pool.Learned() }
 
 // Sockets are the two listening ones.
 func (s *sidecar) Sockets() (clients, control syscall.Conn) { return s.clients, s.control }

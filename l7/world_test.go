@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -46,13 +47,16 @@ type world struct {
 	clients                   *net.TCPListener
 	control                   *net.UnixListener
 	config                    control.Config
+	from                      netip.Addr // what members see
+	stderr                    io.Writer  // of sidecars
 }
 
 // newWorld builds the network with places for n members.
 func newWorld(t *testing.T, n int) *world {
 	t.Helper()
 	l := labtest.New(t)
-	w := &world{t: t, dir: t.TempDir(), log: &logBuffer{}}
+	w := &world{t: t, dir: t.TempDir(), log: &logBuffer{}, from: vip.Addr()}
+	w.stderr = w.log
 	for name, host := range map[string]**lab.Host{"client": &w.client, "lb": &w.balancer, "members": &w.members} {
 		h, err := l.Host(name)
 		w.must(err)
@@ -124,8 +128,8 @@ func (w *world) start() {
 func (w *world) launch(env []string, files ...*os.File) *lab.Process {
 	w.t.Helper()
 	cmd := exec.Command(exePath(w.t))
-	cmd.Env = append(append(os.Environ(), sidecarEnv+"="+vip.Addr().String()), env...)
-	cmd.ExtraFiles, cmd.Stderr, cmd.Dir = files, w.log, "/"
+	cmd.Env = append(append(os.Environ(), sidecarEnv+"="+w.from.String()), env...)
+	cmd.ExtraFiles, cmd.Stderr, cmd.Dir = files, w.stderr, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sidecarUID, Gid: sidecarUID}}
 	p, err := w.balancer.Start(cmd)
 	w.must(err)

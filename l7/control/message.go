@@ -22,6 +22,8 @@ type Stats struct {
 	Version    string      `json:"version,omitempty"`
 	Pool       pool.Stats  `json:"pool"`
 	Proxy      proxy.Stats `json:"proxy"`
+	// Learned is what a retired sidecar has learned since it handed over.
+	Learned []cookie.Record `json:"learned,omitempty"`
 }
 
 // State is what a sidecar leaves to its successor. Config is nil before the first one.
@@ -53,10 +55,10 @@ const (
 	opRetire   = "retire"
 )
 
-// ErrStale: the sidecar has a newer configuration of the same connection.
+// ErrStale means that the sidecar has a newer configuration of the same connection.
 var ErrStale = errors.New("stale generation")
 
-// ErrRefused: the sidecar has answered with an error, which the text quotes.
+// ErrRefused means that the sidecar has answered with an error, which the text quotes.
 var ErrRefused = errors.New("sidecar refused")
 
 // PoolSince is what was counted between two copies of one sidecar's counters.
@@ -65,7 +67,7 @@ func PoolSince(now, then pool.Stats) pool.Stats {
 	for _, m := range then.Members {
 		before[m.ID] = m
 	}
-	since := pool.Stats{Past: now.Past.Since(then.Past)}
+	since := pool.Stats{Past: now.Past.Since(then.Past), Strange: now.Strange - then.Strange}
 	for _, m := range now.Members {
 		since.Members = append(since.Members, m.Since(before[m.ID]))
 		delete(before, m.ID)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"qlbaas/l7/cookie"
 )
 
 // Sidecar is what is controlled.
@@ -23,6 +25,8 @@ type Sidecar interface {
 	SetUp(memberID string, up bool) error
 	Stats() Stats
 	State() State
+	// Learned is the table of the application's cookies.
+	Learned() *cookie.Learned
 	// Sockets returns the two listening sockets.
 	Sockets() (clients, control syscall.Conn)
 	// Retire stops accepting; Done is closed when the last client has gone.
@@ -78,6 +82,8 @@ type session struct {
 	*Server
 	conn       *net.UnixConn
 	generation uint64
+	// told is when the other side last got all that was learned.
+	told time.Time
 }
 
 func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
@@ -170,6 +176,7 @@ func (se *session) send(r reply) error {
 
 // handover sends the state and, with its first byte, the sockets.
 func (se *session) handover() error {
+	se.told = time.Now()
 	state := se.sidecar.State()
 	line, err := json.Marshal(reply{State: &state})
 	if err != nil {
@@ -201,7 +208,8 @@ func withFD(c syscall.Conn, use func(fd int) error) error {
 	return errors.Join(err, inner)
 }
 
-// retire reports until the last client has gone.
+// retire reports until the last client has gone: every second, and at once what is
+// learned, because whoever got that cookie asks the successor next.
 func (se *session) retire(ctx context.Context) error {
 	se.retiring.Add(1)
 	defer se.retiring.Done()
@@ -209,18 +217,27 @@ func (se *session) retire(ctx context.Context) error {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	for {
-		stats := se.sidecar.Stats()
-		if err := se.send(reply{Stats: &stats}); err != nil {
+		if err := se.report(); err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-se.sidecar.Done():
-			stats := se.sidecar.Stats()
-			_ = se.send(reply{Stats: &stats}) // nobody else will hear of it
+			_ = se.report() // nobody else will hear of it
 			return io.EOF
 		case <-every.C:
+		case <-se.sidecar.Learned().Changed():
 		}
 	}
+}
+
+// report sends counters, and what was learned since the last report.
+func (se *session) report() error {
+	stats, now := se.sidecar.Stats(), time.Now()
+	if !se.told.IsZero() {
+		stats.Learned = se.sidecar.Learned().Since(se.told)
+	}
+	se.told = now
+	return se.send(reply{Stats: &stats})
 }

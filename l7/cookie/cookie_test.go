@@ -127,6 +127,41 @@ func TestLearnedIsBounded(t *testing.T) {
 	}
 }
 
+func TestLearnedLooksAt56Characters(t *testing.T) {
+	l := cookie.NewLearned(0, 0)
+	start := strings.Repeat("a", 56)
+	l.Learn([]byte(start+"1"), "m")
+	for value, want := range map[string]bool{start: true, start + "2": true, start[1:]: false, start[1:] + "b": false} {
+		if _, known := l.Owner([]byte(value)); known != want {
+			t.Errorf("value %s known: %v, want %v", value, known, want)
+		}
+	}
+}
+
+func TestLearnedSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, next := cookie.NewLearned(0, 0), cookie.NewLearned(0, 0)
+		l.Learn([]byte("old"), "m0")
+		<-l.Changed()
+		time.Sleep(time.Second)
+		then := time.Now()
+		l.Owner([]byte("old")) // which is a use, and no news
+		l.Learn([]byte("a"), "m1")
+		l.Learn([]byte("b"), "m2")
+		<-l.Changed()
+		records := l.Since(then)
+		if err := next.Restore(records); err != nil || len(records) != 2 {
+			t.Fatalf("%d records, %v", len(records), err)
+		}
+		if owner, _ := next.Owner([]byte("b")); owner != "m2" {
+			t.Errorf("b belongs to %q", owner)
+		}
+		if left := l.Since(time.Now().Add(1)); len(left) != 0 {
+			t.Errorf("from the future: %v", left)
+		}
+	})
+}
+
 func TestLearnedForgetsTheIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := cookie.NewLearned(0, 0)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +16,8 @@ import (
 type Learned struct {
 	limit int
 	idle  time.Duration
+
+	changed chan struct{}
 
 	mu      sync.Mutex
 	entries map[digest]*list.Element
@@ -27,7 +30,8 @@ type digest [16]byte
 type entry struct {
 	value  digest
 	member string
-	used   time.Time
+	// used last, and learned last.
+	used, learned time.Time
 }
 
 // The table's size and memory of the original's users: its idle time was three hours.
@@ -44,7 +48,10 @@ func NewLearned(limit int, idle time.Duration) *Learned {
 	if idle == 0 {
 		idle = DefaultIdle
 	}
-	return &Learned{limit: limit, idle: idle, entries: map[digest]*list.Element{}, order: list.New()}
+	return &Learned{
+		limit: limit, idle: idle, changed: make(chan struct{}, 1),
+		entries: map[digest]*list.Element{}, order: list.New(),
+	}
 }
 
 // Learn notes that value belongs to a member from now on. An empty value is how
@@ -55,8 +62,16 @@ func (l *Learned) Learn(value []byte, memberID string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.put(entry{value: digestOf(value), member: memberID, used: time.Now()})
+	now := time.Now()
+	l.put(entry{value: digestOf(value), member: memberID, used: now, learned: now})
+	select {
+	case l.changed <- struct{}{}:
+	default: // somebody is about to look anyway
+	}
 }
+
+// Changed tells that something was learned since it last did. It has one reader.
+func (l *Learned) Changed() <-chan struct{} { return l.changed }
 
 func (l *Learned) put(e entry) {
 	if at, known := l.entries[e.value]; known {
@@ -116,11 +131,33 @@ func (l *Learned) Records() []Record {
 	records := make([]Record, 0, len(l.entries))
 	for at := l.order.Back(); at != nil; at = at.Prev() {
 		e := at.Value.(*entry)
-		if age := now.Sub(e.used); age <= l.idle {
-			records = append(records, Record{base64.RawStdEncoding.EncodeToString(e.value[:]), e.member, age})
+		if now.Sub(e.used) <= l.idle {
+			records = append(records, e.record(now))
 		}
 	}
 	return records
+}
+
+// Since returns what was learned at that time or later, in the order of Records.
+func (l *Learned) Since(then time.Time) (records []Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for at := l.order.Front(); at != nil; at = at.Next() {
+		e := at.Value.(*entry)
+		if e.used.Before(then) {
+			break // and so are all behind it
+		}
+		if !e.learned.Before(then) {
+			records = append(records, e.record(now))
+		}
+	}
+	slices.Reverse(records)
+	return records
+}
+
+func (e *entry) record(now time.Time) Record {
+	return Record{base64.RawStdEncoding.EncodeToString(e.value[:]), e.member, now.Sub(e.used)}
 }
 
 // Restore adds records of another process.
@@ -138,7 +175,11 @@ func (l *Learned) Restore(records []Record) error {
 	return nil
 }
 
+// significant is how much of a value counts, as the original's users know it:
+// applications may go on changing what is behind.
+const significant = 56
+
 func digestOf(value []byte) digest {
-	sum := sha256.Sum256(value)
+	sum := sha256.Sum256(value[:min(len(value), significant)])
 	return digest(sum[:len(digest{})])
 }

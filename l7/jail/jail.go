@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrPrivileged: the process has rights that it must not have.
+// ErrPrivileged means that the process has rights that it must not have.
 var ErrPrivileged = errors.New("process is privileged")
 
 // Enter locks the whole process in, all threads. It returns ErrPrivileged for root and

@@ -63,7 +63,7 @@ const (
 	minKey     = 16
 )
 
-// ErrInvalid: the configuration contradicts itself; the text names the field.
+// ErrInvalid means that the configuration contradicts itself; the text names the field.
 var ErrInvalid = errors.New("invalid configuration")
 
 // Validate returns ErrInvalid for what Apply would not take.

@@ -27,6 +27,7 @@ type Pool struct {
 	last    *Member            // had the last turn
 	leaving []*Member          // removed, with something still under way
 	past    Counters           // of members that are gone
+	strange uint64             // cookies that kept nobody
 	values  map[uint64][]value // of cookies, by hash
 }
 
@@ -69,7 +70,7 @@ type Settings struct {
 	CookieName  string
 }
 
-// ErrNoMember: nobody may serve the request.
+// ErrNoMember means that nobody may serve the request.
 var ErrNoMember = errors.New("no usable member")
 
 // Choose gives a request its member, or ErrNoMember. A value that is not known, known
@@ -83,12 +84,20 @@ func (p *Pool) Choose(q *Query) (Choice, error) {
 	m := p.owner(q)
 	kept := m != nil && m.keeps() && !slices.Contains(q.Tried, m)
 	if !kept {
+		if len(q.Tried) == 0 && p.presents(q) {
+			p.strange++
+		}
 		if m = p.byMethod(q); m == nil {
 			return Choice{}, ErrNoMember
 		}
 	}
 	m.Counters.Active.Add(1)
 	return Choice{Member: m, Kept: kept}, nil
+}
+
+// presents tells whether the request has a cookie of the kind that keeps clients.
+func (p *Pool) presents(q *Query) bool {
+	return p.config.Persistence == HTTPCookie && q.Cookies > 0 || p.config.Persistence == AppCookie && len(q.App) > 0
 }
 
 // owner returns the member whose cookie the request presents.
@@ -210,12 +219,12 @@ func (p *Pool) SetUp(id string, up bool) error {
 	return nil
 }
 
-// ErrUnknown: the configuration has no such member.
+// ErrUnknown means that the configuration has no such member.
 var ErrUnknown = errors.New("unknown member")
 
-// Overdue returns the members whose drain timeout has passed, and forgets those that
-// left and have nothing under way.
-func (p *Pool) Overdue(now time.Time) (overdue []*Member) {
+// Overdue returns the members whose drain timeout has passed, and those that are gone
+// for good: removed, and with nothing under way. It forgets the latter.
+func (p *Pool) Overdue(now time.Time) (overdue, gone []*Member) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.config.DrainTimeout > 0 {
@@ -226,11 +235,12 @@ func (p *Pool) Overdue(now time.Time) (overdue []*Member) {
 		}
 	}
 	p.leaving = slices.DeleteFunc(p.leaving, func(m *Member) bool {
-		gone := m.Counters.Active.Load() == 0 && m.Counters.Open.Load() == 0
-		if gone {
-			p.past.add(m.stats())
+		if m.Counters.Active.Load() > 0 || m.Counters.Open.Load() > 0 {
+			return false
 		}
-		return gone
+		p.past.add(m.stats())
+		gone = append(gone, m)
+		return true
 	})
-	return overdue
+	return overdue, gone
 }

@@ -283,8 +283,12 @@ func TestForgedCookies(t *testing.T) {
 			accepted++
 		}
 	}
+	t.Logf(`scoreboard: {"forged": 1000000, "accepted": %d}`, accepted)
 	if accepted > 0 {
 		t.Errorf("%d of 1,000,000 forged cookies accepted", accepted)
+	}
+	if s := p.Stats(); s.Strange != 1_000_000 {
+		t.Errorf("%d of 1,000,000 forged cookies counted", s.Strange)
 	}
 	for _, value := range []string{"", "m1", strings.ToUpper(cookie.Value(testKey, "m10")), cookie.Value(testKey, "m1") + "0"} {
 		if c, err := p.Choose(present(value)); err != nil || c.Kept {
@@ -379,10 +383,10 @@ func TestCountersOutliveMembers(t *testing.T) {
 	c.Members = c.Members[1:]
 	apply(t, p, c)
 	now := time.Now()
-	if overdue := p.Overdue(now); len(overdue) != 0 {
+	if overdue, _ := p.Overdue(now); len(overdue) != 0 {
 		t.Errorf("%s is overdue at once", overdue[0].ID)
 	}
-	overdue := p.Overdue(now.Add(2 * time.Second))
+	overdue, _ := p.Overdue(now.Add(2 * time.Second))
 	if len(overdue) != 1 || overdue[0] != choice.Member {
 		t.Fatalf("overdue: %v", overdue)
 	}
@@ -397,9 +401,9 @@ func TestCountersOutliveMembers(t *testing.T) {
 	choice.Done()
 	c.Members = c.Members[1:]
 	apply(t, p, c)
-	_ = p.Overdue(now)
-	if s := p.Stats(); s.Past.Requests != 3 || s.Past.Active != 0 {
-		t.Errorf("stats after the end: %+v", s)
+	_, gone := p.Overdue(now)
+	if s := p.Stats(); len(gone) != 1 || s.Past.Requests != 3 || s.Past.Active != 0 {
+		t.Errorf("%d are gone, stats after the end: %+v", len(gone), s)
 	}
 	next := newPool(t, c)
 	next.Add(p.Stats())

@@ -7,13 +7,16 @@ type Stats struct {
 	Past MemberStats `json:"past"`
 	// Learned is the number of the application's cookies in the table.
 	Learned int `json:"learned"`
+	// Strange counts requests whose cookie kept them nowhere: it is forged, of another
+	// pool, or its member serves nobody now.
+	Strange uint64 `json:"strange"`
 }
 
 // Stats returns a copy of all counters.
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Stats{Members: make([]MemberStats, 0, len(p.members)), Learned: p.learned.Len()}
+	s := Stats{Members: make([]MemberStats, 0, len(p.members)), Learned: p.learned.Len(), Strange: p.strange}
 	for _, m := range p.members {
 		s.Members = append(s.Members, m.stats())
 	}
@@ -32,6 +35,7 @@ func (p *Pool) Stats() Stats {
 func (p *Pool) Add(s Stats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.strange += s.Strange
 	p.past.add(s.Past)
 	for _, ms := range s.Members {
 		if m := p.byID[ms.ID]; m != nil {

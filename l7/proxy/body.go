@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"math"
 	"net/http/httputil"
 	"os"
 	"strconv"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-	"golang.org/x/sys/unix"
 )
 
 // passage is one direction of one message, body and end.
@@ -81,7 +81,7 @@ func (p *passage) known(left int64) error {
 		left -= n
 	}
 	for left > spliceFrom {
-		n, err := p.slice(min(left, sliceSize))
+		n, err := p.slice(left)
 		left -= n
 		if err != nil {
 			return err
@@ -111,47 +111,45 @@ func (p *passage) small(left int64) error {
 	return nil
 }
 
-// slice moves up to size bytes inside the kernel. It gives up when a side stands still:
-// the receiver has twice the time, so that an early end tells that it was the sender,
-// and that nothing is under way in between.
-func (p *passage) slice(size int64) (int64, error) {
-	start := time.Now()
-	_ = p.from.conn.SetReadDeadline(start.Add(p.idle)) // a closed connection says so below
+// slice moves a slice, or up to size bytes, inside the kernel. It gives up when a side stands still:
+// the receiver has twice the time. A sender that was slow and kept its pace may go on.
+func (p *passage) slice(size int64) (moved int64, err error) {
+	_ = p.from.conn.SetReadDeadline(time.Now().Add(p.idle)) // a closed connection says so below
 	p.from.by = time.Time{}
-	p.to.by = time.Time{}
-	p.to.until(2 * p.idle)
-	n, err := p.to.ReadFrom(&io.LimitedReader{R: p.from.conn, N: size})
-	p.count.Add(uint64(n))
-	switch {
-	case err == nil && n == size:
-		return n, nil
-	case err == nil:
-		return n, errors.Join(errSource, io.ErrUnexpectedEOF)
-	case !errors.Is(err, os.ErrDeadlineExceeded):
-		return n, errors.Join(p.blame(), err)
-	case time.Since(start) >= 2*p.idle:
-		return n, errors.Join(errSink, err)
-	case n == 0 || n < p.least:
-		return n, errors.Join(errSource, err)
+	for moved < min(size, sliceSize) {
+		n, err := p.some(size - moved)
+		moved += n
+		switch {
+		case err == nil:
+		case errors.Is(err, errSource) && errors.Is(err, os.ErrDeadlineExceeded) && moved > 0 && moved >= p.least:
+			return moved, nil
+		default:
+			return moved, err
+		}
 	}
-	return n, nil
+	return moved, nil
 }
 
-// blame tells which side broke: splicing does not.
-func (p *passage) blame() error {
-	raw, err := p.from.conn.SyscallConn()
-	if err != nil {
-		return errSource
+// some moves what is there, or comes next.
+func (p *passage) some(size int64) (moved int64, err error) {
+	var n int
+	filled, came, errIn := p.from.from.spliceIn(int(min(size, pipeSize)))
+	var errOut error
+	if errors.Is(errIn, errNoPipe) {
+		p.to.until(2 * p.idle)
+		n, errIn, errOut = copyAcross(p.from.from, p.to.to, int(size))
+	} else if errIn == nil {
+		p.to.until(2 * p.idle)
+		n, errOut = p.to.to.spliceOut(filled, came)
 	}
-	side := errSource
-	_ = raw.Control(func(fd uintptr) { // fails for a closed connection, as a read would
-		var one [1]byte
-		n, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		if n > 0 || errors.Is(err, unix.EAGAIN) {
-			side = errSink
-		}
-	})
-	return side
+	p.count.Add(uint64(n))
+	switch {
+	case errIn != nil:
+		return int64(n), errors.Join(errSource, unexpected(errIn))
+	case errOut != nil:
+		return int64(n), errors.Join(errSink, errOut)
+	}
+	return int64(n), nil
 }
 
 // chunks moves a chunked body, and its trailers. again tells whether it goes on as
@@ -224,7 +222,7 @@ func (p *passage) untilEnd() error {
 		_, _ = p.from.Discard(len(ready)) // cannot fail: it is there
 	}
 	for {
-		_, err := p.slice(sliceSize)
+		_, err := p.slice(math.MaxInt64)
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil
 		}

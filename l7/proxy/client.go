@@ -111,13 +111,14 @@ func (c *client) receive() error {
 // returns false, for those who would go on.
 func (c *client) answer(status int) bool {
 	c.server.count.answered(status)
-	if c.send(pages[status]) == nil {
+	if c.tell(pages[status]) == nil {
 		c.linger()
 	}
 	return false
 }
 
-func (c *client) send(b []byte) error {
+// tell writes to the client.
+func (c *client) tell(b []byte) error {
 	c.sink.until(2 * c.limits.Idle)
 	_, err := c.sink.Write(b)
 	return err

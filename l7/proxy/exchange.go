@@ -43,7 +43,6 @@ func (c *client) forward(ctx context.Context) bool {
 			break
 		}
 		result := c.try(ctx, choice)
-		choice.Done()
 		if result != refused {
 			return result == served
 		}
@@ -66,8 +65,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // try sends the request to one member.
 func (c *client) try(ctx context.Context, choice pool.Choice) outcome {
+	defer choice.Done()
 	up := c.server.upstream(choice.Member)
-	for {
+	for first := true; ; first = false {
 		connect := up.take
 		if c.request.upgrade { // what was not meant to be shared is not
 			connect = up.dial
@@ -76,7 +76,9 @@ func (c *client) try(ctx context.Context, choice pool.Choice) outcome {
 		if err != nil {
 			return refused
 		}
-		choice.Counters.Requests.Add(1)
+		if first {
+			choice.Counters.Requests.Add(1)
+		}
 		if result := c.converse(l, choice); result != stale {
 			return result
 		}
@@ -85,15 +87,10 @@ func (c *client) try(ctx context.Context, choice pool.Choice) outcome {
 
 // converse sends the request, and passes the answers on as they come.
 func (c *client) converse(l *line, choice pool.Choice) outcome {
-	q, limits := &c.request, c.limits
-	out := passage{from: &c.in, to: &l.sink, idle: limits.Idle, least: clientPace, count: &choice.Counters.BytesIn}
-	left, err := out.head(q.head, q.body, false)
+	q := &c.request
+	sending, err := c.send(l, choice)
 	if err != nil {
-		return c.broken(l)
-	}
-	var sending *upload
-	if left > 0 || q.body == chunked {
-		sending = startUpload(out, left, l)
+		return c.broken(l, err)
 	}
 	for interim := 0; ; interim++ {
 		if err := c.response.read(l, c.answerBounds(sending)); err != nil {
@@ -109,11 +106,29 @@ func (c *client) converse(l *line, choice pool.Choice) outcome {
 			return c.noAnswer(l, &refusal{http.StatusBadGateway, "too many 1xx"}, sending)
 		case q.minor == 1:
 			c.response.interim()
-			if err := c.send(c.response.head); err != nil {
+			if err := c.tell(c.response.head); err != nil {
 				return c.drop(l, sending)
 			}
 		}
 	}
+}
+
+// send sends the request, or has it sent when the answer is read.
+func (c *client) send(l *line, choice pool.Choice) (sending *upload, err error) {
+	q := &c.request
+	if l.used && q.body == 0 && len(q.head) <= askSize {
+		l.sink.to.ask(q.head, &choice.Counters.BytesIn)
+		return nil, nil
+	}
+	if l.used && !l.quiet() {
+		return nil, errUnasked
+	}
+	out := passage{from: &c.in, to: &l.sink, idle: c.limits.Idle, least: clientPace, count: &choice.Counters.BytesIn}
+	left, err := out.head(q.head, q.body, false)
+	if err == nil && (left > 0 || q.body == chunked) {
+		sending = c.startUpload(out, left, l)
+	}
+	return sending, err
 }
 
 // maxInterim answers may come before the last one.
@@ -129,9 +144,9 @@ func (c *client) answerBounds(sending *upload) headBounds {
 }
 
 // broken: the request could not be sent.
-func (c *client) broken(l *line) outcome {
+func (c *client) broken(l *line, err error) outcome {
 	l.end()
-	if l.used && c.request.again && c.request.body == 0 {
+	if errors.Is(err, errUnasked) || l.used && c.request.again && c.request.body == 0 {
 		return stale
 	}
 	return c.fail(http.StatusBadGateway)
@@ -141,6 +156,9 @@ func (c *client) broken(l *line) outcome {
 // request never became complete.
 func (c *client) noAnswer(l *line, err error, sending *upload) outcome {
 	l.end()
+	if errors.Is(err, errUnasked) {
+		return stale // whatever the method is, the member has not seen it
+	}
 	var refusal *refusal
 	switch fault := sending.stop(c); {
 	case errors.Is(fault, os.ErrDeadlineExceeded) && errors.Is(fault, errSource):
@@ -160,7 +178,7 @@ func (c *client) noAnswer(l *line, err error, sending *upload) outcome {
 // drop: the client is gone.
 func (c *client) drop(l *line, sending *upload) outcome {
 	l.abort()
-	sending.stop(c)
+	_ = sending.stop(c) // it has ended one way or the other
 	return ended
 }
 
@@ -188,7 +206,7 @@ func (c *client) deliver(l *line, choice pool.Choice, sending *upload) outcome {
 	case err != nil:
 		// The client must see that this is not all.
 		l.abort()
-		sending.stop(c)
+		_ = sending.stop(c)     // it has ended one way or the other
 		_ = c.conn.SetLinger(0) // then it ends as usual
 		return ended
 	}

@@ -14,7 +14,7 @@ import (
 type reader struct {
 	*bufio.Reader
 	conn *net.TCPConn
-	from io.Reader // conn
+	from *socket // conn
 	// by is the read deadline that is set.
 	by time.Time
 }
@@ -23,7 +23,7 @@ type reader struct {
 // of the limit's size.
 const smallBuffer = 4096
 
-func newReader(conn *net.TCPConn, from io.Reader, size int) *reader {
+func newReader(conn *net.TCPConn, from *socket, size int) *reader {
 	return &reader{Reader: bufio.NewReaderSize(from, size), conn: conn, from: from}
 }
 
@@ -39,12 +39,6 @@ func (r *reader) until(limit time.Duration) {
 	}
 	r.by = want.Add(slack)
 	_ = r.conn.SetReadDeadline(r.by) // a closed connection says so when it is read
-}
-
-// forever takes the bound away.
-func (r *reader) forever() {
-	r.by = time.Time{}
-	_ = r.conn.SetReadDeadline(r.by) // as above
 }
 
 // gather waits a moment for n bytes.

@@ -23,8 +23,9 @@ type Picker interface {
 	Learn(value []byte, m *pool.Member)
 	// Settings says which cookies to look for.
 	Settings() pool.Settings
-	// Overdue returns the members whose requests have had their time to end.
-	Overdue(now time.Time) []*pool.Member
+	// Overdue returns the members whose requests have had their time to end, and those
+	// that nobody will ever ask again.
+	Overdue(now time.Time) (overdue, gone []*pool.Member)
 }
 
 // Limits bound what a client may take. Zero fields of Server.SetLimits' argument mean
@@ -166,8 +167,24 @@ func (s *Server) start(ctx context.Context, conn *net.TCPConn) {
 		var oldest []*waiting
 		c.pending, oldest = s.sources.enter(c.source, conn, s.limits.Load().Waiting)
 		s.displace(oldest)
-		c.serve(ctx)
+		s.guard(c, func() { c.serve(ctx) })
 	})
+}
+
+// errFault: this program has a fault, which the log describes.
+var errFault = errors.New("internal fault")
+
+// guard runs part of a client's exchange: a fault in one must not end all the others'.
+// A goroutine without it would.
+func (s *Server) guard(c *client, f func()) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.count.panics.Add(1)
+			s.log.Error("serve client", "client", c.source, "panic", fault, "stack", string(debug.Stack()))
+			_ = c.conn.Close() // nobody knows what it has been told
+		}
+	}()
+	f()
 }
 
 // displace ends connections that have occupied a place for nothing.
@@ -178,13 +195,8 @@ func (s *Server) displace(oldest []*waiting) {
 	}
 }
 
-// gone ends a client's part here, in whatever way the client ended.
+// gone ends a client's part here.
 func (s *Server) gone(c *client) {
-	if fault := recover(); fault != nil {
-		// One client's request must not end all the others'.
-		s.count.panics.Add(1)
-		s.log.Error("serve client", "client", c.source, "panic", fault, "stack", string(debug.Stack()))
-	}
 	s.mu.Lock()
 	delete(s.clients, c)
 	s.mu.Unlock()
@@ -229,10 +241,14 @@ func (s *Server) housekeep(ctx context.Context) {
 			u.reap(now)
 			return true
 		})
-		for _, m := range s.picker.Overdue(now) {
+		overdue, gone := s.picker.Overdue(now)
+		for _, m := range overdue {
 			if u, found := s.ups.Load(m); found {
 				u.(*upstream).abortAll()
 			}
+		}
+		for _, m := range gone {
+			s.ups.Delete(m)
 		}
 		if s.draining.Load() && s.Clients() == 0 {
 			return

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -18,7 +19,7 @@ func (c *client) switched(l *line, choice pool.Choice) outcome {
 		return c.fail(http.StatusBadGateway)
 	}
 	c.response.interim()
-	if err := c.send(c.response.head); err != nil {
+	if err := c.tell(c.response.head); err != nil {
 		l.abort()
 		return ended
 	}
@@ -37,7 +38,7 @@ func (c *client) tunnel(l *line, choice pool.Choice) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		up.stream(&moved)
+		c.server.guard(c, func() { up.stream(&moved) })
 	}()
 	down.stream(&moved)
 	<-done
@@ -54,7 +55,7 @@ func (p *passage) stream(moved *atomic.Int64) {
 		_, _ = p.from.Discard(len(ready)) // cannot fail: it is there
 	}
 	for {
-		n, err := p.slice(sliceSize)
+		n, err := p.slice(math.MaxInt64)
 		if n > 0 {
 			moved.Store(time.Now().UnixNano())
 		}

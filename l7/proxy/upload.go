@@ -16,14 +16,17 @@ type upload struct {
 // startUpload moves what is left of a body. When it ends well the member's time to
 // answer begins; when the client fails the member's connection is reset, so that half a
 // request is never taken for a whole one.
-func startUpload(p passage, left int64, l *line) *upload {
+func (c *client) startUpload(p passage, left int64, l *line) *upload {
 	u := &upload{line: l, done: make(chan struct{})}
 	go func() {
-		if left > 0 {
-			u.err = p.known(left)
-		} else {
-			u.err = p.chunks(true)
-		}
+		u.err = errors.Join(errSource, errFault) // unless it comes to an end
+		c.server.guard(c, func() {
+			if left > 0 {
+				u.err = p.known(left)
+			} else {
+				u.err = p.chunks(true)
+			}
+		})
 		close(u.done) // whoever notices what follows finds the reason
 		switch {
 		case u.err == nil:
@@ -60,7 +63,7 @@ func (u *upload) finish(c *client) bool {
 	select {
 	case <-u.done:
 	case <-timer.C:
-		u.stop(c)
+		_ = u.stop(c) // it was too late
 		return false
 	}
 	return u.err == nil

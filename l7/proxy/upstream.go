@@ -61,14 +61,15 @@ func newDialer(from netip.Addr, timeout time.Duration) *net.Dialer {
 	return d
 }
 
-// take returns an idle connection that is as it was left, or a new one.
+// take returns an idle connection, or a new one. Whether an idle one is as it was left
+// shows at its use.
 func (u *upstream) take(ctx context.Context) (*line, error) {
 	for {
 		l := u.rested()
 		if l == nil {
 			return u.dial(ctx)
 		}
-		if l.quiet() {
+		if time.Since(l.rest) <= restLimit {
 			return l, nil
 		}
 		l.end()
@@ -113,14 +114,10 @@ func (u *upstream) dial(ctx context.Context) (*line, error) {
 // quiet tells whether nothing has come since the last answer: no end, and no bytes that
 // the next request's answer would begin with.
 func (l *line) quiet() bool {
-	if l.Buffered() > 0 || time.Since(l.rest) > restLimit {
-		return false
-	}
-	var one [1]byte
 	quiet := false
 	err := l.sink.to.raw.Control(func(fd uintptr) {
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		quiet = err == unix.EAGAIN
+		_, errno := rawPeek(fd)
+		quiet = errno == unix.EAGAIN
 	})
 	return err == nil && quiet
 }
@@ -181,11 +178,4 @@ func (u *upstream) abortAll() {
 	for _, l := range lines {
 		l.abort()
 	}
-}
-
-// unused tells whether no connection is left.
-func (u *upstream) unused() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.open) == 0
 }
