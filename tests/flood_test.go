@@ -71,12 +71,24 @@ func (s *siege) endure() {
 	s.other = s.balance(balancerOptions{
 		endpoints: s.endpoints(echoPort), at: s.pool.beside(1), vip: object{"flow_limit": 65536},
 	})
+	s.quietBridge()
 	s.gather(s.buildFar())
 	s.calmly()
 	attack := s.pool.flood(flood.Options{Time: s.long, ACKs: s.acks, Seed: seed(s.t)})
 	s.during(attack)
 	s.after()
 	report(s.t, s.found)
+}
+
+// quietBridge keeps the laboratory's bridge from asking firewalls about frames: without
+// that a flood is faster by a quarter.
+func (s *siege) quietBridge() {
+	s.t.Helper()
+	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
+		if err := s.Node.Sysctl("net.bridge.bridge-nf-call-"+family, "0"); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 }
 
 // buildFar adds a client with a round trip of 200 ms, and lets the router drop what is
