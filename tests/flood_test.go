@@ -26,15 +26,16 @@ const (
 	memberBears = 5000
 )
 
-// TestFlood: while somebody sends SYNs as fast as a CPU can, connections live on, new ones
+// TestFlood: while somebody sends SYNs by the ten thousands, connections live on, new ones
 // are made, another pool loses nothing, and soon after it all is as before.
 func TestFlood(t *testing.T) {
 	rows.Proves(t, 116, 117, 118)
 	kinds := map[string]bool{"SYNs and blind ACKs": true}
-	s := siege{long: 2 * time.Second, calm: time.Second, idle: 100, busy: 20, visits: 10}
+	s := siege{long: 4 * time.Second, rate: 50_000, calm: time.Second, idle: 100, busy: 20, visits: 10}
 	if long := scaled(0, time.Minute); long > 0 {
 		kinds["SYNs"] = false
-		s = siege{long: long, calm: 5 * time.Second, idle: 1000, busy: 200, visits: 20}
+		// It could be half as much again, if the others had no need of that CPU.
+		s = siege{long: long, rate: 120_000, calm: 5 * time.Second, idle: 1000, busy: 200, visits: 20}
 	}
 	for name, acks := range kinds {
 		t.Run(name, func(t *testing.T) {
@@ -53,6 +54,7 @@ type siege struct {
 	long, calm time.Duration // of the flood, and before it
 	idle, busy int           // connections
 	visits     int           // new connections a second: from near, from far, to another pool
+	rate       int           // of the flood, in segments a second
 	acks       bool          // blind ACKs follow the SYNs
 
 	pool, other           *balancer
@@ -157,7 +159,7 @@ func (s *siege) calmly() {
 func (s *siege) during() {
 	s.t.Helper()
 	before := s.look() // the first ones get the farthest, and are over soon
-	attack := s.pool.flood(flood.Options{Time: s.long, ACKs: s.acks, Seed: seed(s.t)})
+	attack := s.pool.flood(flood.Options{Time: s.long, Rate: s.rate, ACKs: s.acks, Seed: seed(s.t)})
 	first := s.look()
 	last := first
 	var handshakes, share float64
@@ -259,12 +261,12 @@ func (s *siege) counted(phase string) {
 func (s *siege) judge(phase string, near, distant, nearby throng.Visited, work, beside throng.Worked) {
 	s.t.Helper()
 	for name, v := range map[string]throng.Visited{"near": near, "200 ms away": distant} {
-		if float64(v.InTime) < visitShare*float64(v.Tried) || v.Tried == 0 {
+		if float64(v.InTime) < visitShare*float64(v.Tried) || v.Tried == 0 && phase == "flood" {
 			s.t.Errorf("%s: of %d new connections from %s %d were made within %s: %v",
 				phase, v.Tried, name, v.InTime, visitWithin, v.Why)
 		}
 	}
-	if nearby.InTime != nearby.Tried || nearby.Tried == 0 {
+	if nearby.InTime != nearby.Tried || nearby.Tried == 0 && phase == "flood" {
 		s.t.Errorf("%s: of %d new connections to the other pool %d were made within %s: %v",
 			phase, nearby.Tried, nearby.InTime, visitWithin, nearby.Why)
 	}
