@@ -38,8 +38,12 @@ func TestWithoutAgent(t *testing.T) {
 	ended := time.NewTimer(long)
 	<-ended.C
 	var came throng.Visited
+	results := make(chan throng.Visited)
 	for _, v := range visits {
-		got := v.Stop()
+		go func() { results <- v.Stop() }() // all at once, for each waits for its last ones
+	}
+	for range visits {
+		got := <-results
 		came.Tried, came.InTime, came.Times = came.Tried+got.Tried, came.InTime+got.InTime, append(came.Times, got.Times...)
 		if came.Why == nil {
 			came.Why = got.Why
