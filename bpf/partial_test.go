@@ -184,7 +184,8 @@ func (w *wire) await(what string, out exit) []byte {
 	defer cancel()
 	got, err := out.at.Await(ctx, func(f []byte) bool {
 		kind := binary.BigEndian.Uint16(f[12:])
-		discovery := kind == packet.TypeIPv6 && f[20] == packet.ProtoICMPv6 && f[54] >= 130 && f[54] <= 143
+		listeners := kind == packet.TypeIPv6 && f[20] == 0 // their reports have a hop-by-hop header
+		discovery := listeners || kind == packet.TypeIPv6 && f[20] == packet.ProtoICMPv6 && f[54] >= 130 && f[54] <= 143
 		return net.HardwareAddr(f[6:12]).String() == out.from.String() && kind != packet.TypeARP && !discovery
 	})
 	if err != nil {

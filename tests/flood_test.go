@@ -22,17 +22,20 @@ const (
 	visitWithin = 3 * time.Second
 	visitShare  = 0.95
 	aftermath   = 10 * time.Second
+	// What a member receives each second on top of what it receives anyway.
+	memberBears = 5000
 )
 
-// TestFlood: while somebody sends SYNs as fast as a CPU can, connections live on, new ones
+// TestFlood: while somebody sends SYNs by the ten thousands, connections live on, new ones
 // are made, another pool loses nothing, and soon after it all is as before.
 func TestFlood(t *testing.T) {
 	rows.Proves(t, 116, 117, 118)
 	kinds := map[string]bool{"SYNs and blind ACKs": true}
-	s := siege{long: 2 * time.Second, calm: time.Second, idle: 100, busy: 20, visits: 10}
+	s := siege{long: 4 * time.Second, rate: 50_000, calm: time.Second, idle: 100, busy: 20, visits: 10}
 	if long := scaled(0, time.Minute); long > 0 {
 		kinds["SYNs"] = false
-		s = siege{long: long, calm: 5 * time.Second, idle: 1000, busy: 200, visits: 20}
+		// It could be half as much again, if the others had no need of that CPU.
+		s = siege{long: long, rate: 120_000, calm: 5 * time.Second, idle: 1000, busy: 200, visits: 20}
 	}
 	for name, acks := range kinds {
 		t.Run(name, func(t *testing.T) {
@@ -51,15 +54,16 @@ type siege struct {
 	long, calm time.Duration // of the flood, and before it
 	idle, busy int           // connections
 	visits     int           // new connections a second: from near, from far, to another pool
+	rate       int           // of the flood, in segments a second
 	acks       bool          // blind ACKs follow the SYNs
 
 	pool, other           *balancer
 	held                  *throng.Held // idle ones
 	work, beside          *throng.Work
 	near, distant, nearby *throng.Visits
-	made                  int // connections that the pool was asked for
-	lost                  int // busy ones that were lost
-	calmIngress           float64
+	made                  int  // connections that the pool was asked for
+	lost                  int  // busy ones that were lost
+	peace                 span // what comes in without a flood
 
 	found numbers
 }
@@ -71,12 +75,23 @@ func (s *siege) endure() {
 	s.other = s.balance(balancerOptions{
 		endpoints: s.endpoints(echoPort), at: s.pool.beside(1), vip: object{"flow_limit": 65536},
 	})
+	s.quietBridge()
 	s.gather(s.buildFar())
 	s.calmly()
-	attack := s.pool.flood(flood.Options{Time: s.long, ACKs: s.acks, Seed: seed(s.t)})
-	s.during(attack)
+	s.during()
 	s.after()
 	report(s.t, s.found)
+}
+
+// quietBridge keeps the laboratory's bridge from asking firewalls about frames: without
+// that a flood is faster by a quarter.
+func (s *siege) quietBridge() {
+	s.t.Helper()
+	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
+		if err := s.Node.Sysctl("net.bridge.bridge-nf-call-"+family, "0"); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 }
 
 // buildFar adds a client with a round trip of 200 ms, and lets the router drop what is
@@ -134,18 +149,21 @@ func (s *siege) calmly() {
 	before := s.look()
 	<-time.After(s.calm)
 	calm := s.look().since(before)
-	s.calmIngress = calm.ingress
+	s.peace = calm
 	s.found["calm_ingress_per_s"], s.found["calm_received_per_s"] = calm.ingress, calm.received
 	s.counted("calm")
 }
 
-// during looks again and again while the flood lasts, and then at what became of those who
-// lived through it.
-func (s *siege) during(attack *flood.Flood) {
+// during starts the flood, looks again and again while it lasts, and then at what became of
+// those who lived through it.
+func (s *siege) during() {
 	s.t.Helper()
+	before := s.look() // the first ones get the farthest, and are over soon
+	attack := s.pool.flood(flood.Options{Time: s.long, Rate: s.rate, ACKs: s.acks, Seed: seed(s.t)})
 	first := s.look()
 	last := first
-	var handshakes, share, received float64
+	var handshakes, share float64
+	received := first.since(before).received
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for ended := false; !ended; {
@@ -156,24 +174,29 @@ func (s *siege) during(attack *flood.Flood) {
 		}
 		now := s.look()
 		handshakes, share = max(handshakes, now.handshakes), max(share, now.fullest())
-		received = max(received, now.since(last).received)
+		if !ended { // whole seconds only
+			received = max(received, now.since(last).received)
+		}
 		last = now
 	}
 	took, err := attack.Wait()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	all := last.since(first)
+	all, bear := last.since(first), last.since(before).received
 	s.found["seconds"] = took.Seconds()
 	s.found["sent_per_s"] = float64(attack.Sent()) / took.Seconds()
 	s.found["ingress_per_s"], s.found["flood_cpu_share"] = all.ingress, attack.CPU().Seconds()/took.Seconds()
-	s.found["flood_per_s"] = min(float64(attack.Sent())/took.Seconds(), all.ingress-s.calmIngress)
-	s.found["received_per_s"], s.found["received_per_s_worst"] = all.received, received
+	s.found["flood_per_s"] = min(float64(attack.Sent())/took.Seconds(), all.ingress-s.peace.ingress)
+	s.found["received_per_s"], s.found["received_per_s_worst"] = bear, received
 	s.found["handshakes_most"], s.found["ports_share_most"] = handshakes, share
 	s.found["drops"] = last.drops
 	s.counted("flood")
 	if share > 0.5 {
 		s.t.Errorf("handshakes took %.0f %% of a member's ports", 100*share)
+	}
+	if more := bear - s.peace.received; more > memberBears {
+		s.t.Errorf("a member received %.0f packets a second more than without the flood", more)
 	}
 }
 
@@ -238,12 +261,12 @@ func (s *siege) counted(phase string) {
 func (s *siege) judge(phase string, near, distant, nearby throng.Visited, work, beside throng.Worked) {
 	s.t.Helper()
 	for name, v := range map[string]throng.Visited{"near": near, "200 ms away": distant} {
-		if float64(v.InTime) < visitShare*float64(v.Tried) || v.Tried == 0 {
+		if float64(v.InTime) < visitShare*float64(v.Tried) || v.Tried == 0 && phase == "flood" {
 			s.t.Errorf("%s: of %d new connections from %s %d were made within %s: %v",
 				phase, v.Tried, name, v.InTime, visitWithin, v.Why)
 		}
 	}
-	if nearby.InTime != nearby.Tried || nearby.Tried == 0 {
+	if nearby.InTime != nearby.Tried || nearby.Tried == 0 && phase == "flood" {
 		s.t.Errorf("%s: of %d new connections to the other pool %d were made within %s: %v",
 			phase, nearby.Tried, nearby.InTime, visitWithin, nearby.Why)
 	}

@@ -174,12 +174,17 @@ static __noinline int flow_signal(struct pkt *pkt, struct flow *flow)
 }
 
 /* The member's drain has ended: the packet's sender and its peer get a RST, and
- * this was the flow's last packet, but for a SYN that opens another one. */
+ * this was the flow's last packet, but for a SYN that opens another one, a RST of their
+ * own, and a client's datagram, which goes to another member. */
 static __always_inline int flow_reset(struct pkt *pkt, struct flow *flow)
 {
 	struct flow *client = flow_client(pkt, flow);
 
 	if ((pkt->tcp_flags & TCP_SYN) && (flow->state & FLOW_CLOSED))
+		return 0;
+	if (pkt->tcp_flags & TCP_RST)
+		return 0;
+	if (pkt->key.proto == IPPROTO_UDP && client == flow)
 		return 0;
 	if (client)
 		flow_close(client);
@@ -223,11 +228,12 @@ static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
 	return 0;
 }
 
-/* A datagram keeps its flow alive. One of a client whose member is down or gone goes
- * to another member at once: there is no connection that could break. */
+/* A datagram keeps its flow alive. One of a client whose member is down or gone, or has
+ * been drained, goes to another member at once: there is no connection that could break. */
 static __always_inline int flow_track_udp(struct pkt *pkt, struct flow *flow)
 {
-	if (!(flow->state & FLOW_MEMBER_SIDE) && !slot_up(flow->slot)) {
+	if (!(flow->state & FLOW_MEMBER_SIDE) &&
+	    ((flow->state & FLOW_RESET) || !slot_up(flow->slot))) {
 		if (flow_condemn(flow))
 			flow_remove(&pkt->key, flow);
 		return STOP_RENEW;

@@ -11,6 +11,12 @@ static __always_inline int half_open_from_client(const struct half_open_key *key
 	if (state & FLOW_COOKIE)
 		return cookie_from_client(key, client, pkt);
 	if (pkt->tcp_flags & TCP_SYN) {
+		if (!slot_up(client->flow.slot)) {
+			/* Nothing will come of it, however often it is asked. */
+			if (half_open_condemn(client))
+				half_open_remove(key, client, false);
+			return STOP_RENEW;
+		}
 		client->flow.seen = pkt->now;
 		return 0;
 	}

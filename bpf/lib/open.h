@@ -34,7 +34,7 @@ __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 {
 	struct member_state *ms;
 	__u32 pos;
-	int i;
+	int i, rc;
 
 	if (!o || !vip)
 		return -DROP_INTERNAL;
@@ -51,12 +51,15 @@ __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 				conns_add(o->slot, 1);
 			continue; /* the listener's */
 		}
-		if (udp) {
-			if (!bpf_map_update_elem(&flows, &o->key.tuple, &o->entry.flow,
-						 BPF_NOEXIST))
-				return port_opened(o, ms, pos);
-		} else if (!bpf_map_update_elem(&half_open, &o->key, &o->entry, BPF_NOEXIST)) {
-			if (!bpf_map_lookup_elem(&flows, &o->key.tuple))
+		rc = udp ? bpf_map_update_elem(&flows, &o->key.tuple, &o->entry.flow, BPF_NOEXIST) :
+			   bpf_map_update_elem(&half_open, &o->key, &o->entry, BPF_NOEXIST);
+		if (rc && rc != -EEXIST) { /* no room, or no memory */
+			if (!port_clear(ms, pos))
+				conns_add(o->slot, 1);
+			return udp ? -DROP_FLOWS_FULL : -DROP_HALF_OPEN_FULL;
+		}
+		if (!rc) {
+			if (udp || !bpf_map_lookup_elem(&flows, &o->key.tuple))
 				return port_opened(o, ms, pos);
 			bpf_map_delete_elem(&half_open, &o->key);
 		}

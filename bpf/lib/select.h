@@ -191,12 +191,14 @@ static __noinline __u32 affinity_find(struct vip *vip, struct pkt *pkt)
 {
 	void *table = affinity_table();
 	struct affinity *a = table ? bpf_map_lookup_elem(table, &pkt->key.saddr) : NULL;
+	__u32 slot;
 
 	if (!a || !affinity_holds(vip, a, pkt->now))
 		return NO_SLOT;
 	a->seen = pkt->now;
-	conns_add(a->slot, 1);
-	return a->slot;
+	slot = *(volatile __u32 *)&a->slot; /* once: the table may give the entry away */
+	conns_add(slot, 1);
+	return slot;
 }
 
 /* Remembers the method's choice. Two SYNs of one client at once on two CPUs get one
@@ -206,6 +208,7 @@ static __noinline __u32 affinity_remember(struct vip *vip, struct pkt *pkt, __u3
 	struct affinity fresh = { .slot = slot, .seen = pkt->now }, *a;
 	struct member *m = member_get(vip, slot);
 	void *table = affinity_table();
+	__u32 other;
 
 	if (!m || !table)
 		return slot;
@@ -214,9 +217,10 @@ static __noinline __u32 affinity_remember(struct vip *vip, struct pkt *pkt, __u3
 		return slot;
 	a = bpf_map_lookup_elem(table, &pkt->key.saddr);
 	if (a && affinity_holds(vip, a, pkt->now)) {
+		other = *(volatile __u32 *)&a->slot;
 		conns_add(slot, -1);
-		conns_add(a->slot, 1);
-		return a->slot;
+		conns_add(other, 1);
+		return other;
 	}
 	bpf_map_update_elem(table, &pkt->key.saddr, &fresh, BPF_ANY);
 	return slot;

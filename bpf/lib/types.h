@@ -227,7 +227,7 @@ struct pool_state {
 	__u32 flows;	     /* flows in the table, closed ones too */
 	__u32 sweep_slot;    /* whose ports the expiry under pressure looks at next, */
 	__u32 sweep_snat;    /* and of which address */
-	__u32 looked;	     /* tick of the last look under pressure */
+	__u32 looked;	     /* tick of the last look under pressure, or when it will be paid for */
 	__u32 fruitless;     /* that look found nothing, and nothing has closed since */
 	__u32 answer_second; /* when `answers` were given */
 	__u32 answers;

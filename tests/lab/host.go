@@ -114,6 +114,9 @@ func literal(address string) error {
 	return fmt.Errorf("%q is no literal address with a port", address)
 }
 
+// silent, as an interval of keepalives, means none: a connection that a test calls idle is.
+const silent = -1
+
 // Listen opens a TCP listener ("tcp", "tcp4", "tcp6") inside the host. The address
 // is a literal with a port; ":80" means all addresses. The caller closes it.
 func (h *Host) Listen(network, address string) (net.Listener, error) {
@@ -121,7 +124,7 @@ func (h *Host) Listen(network, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", h.name, err)
 	}
 	// Plain TCP, as most servers speak; Go's default would be MPTCP.
-	var config net.ListenConfig
+	config := net.ListenConfig{KeepAlive: silent}
 	config.SetMultipathTCP(false)
 	var l net.Listener
 	err := h.Do(func() (err error) {
@@ -155,7 +158,7 @@ func (h *Host) DialFrom(ctx context.Context, local netip.AddrPort, network, addr
 	if err := literal(address); err != nil {
 		return nil, fmt.Errorf("dial from %s: %w", h.name, err)
 	}
-	var dialer net.Dialer
+	dialer := net.Dialer{KeepAlive: silent}
 	switch {
 	case !local.IsValid():
 	case strings.HasPrefix(network, "udp"):

@@ -142,6 +142,11 @@ func TestDialFrom(t *testing.T) {
 	if got := peer.RemoteAddr().String(); got != local.String() {
 		t.Errorf("the connection comes from %s", got)
 	}
+	for name, end := range map[string]net.Conn{"client": conn, "server": peer} {
+		if on, err := option(end, unix.SO_KEEPALIVE); err != nil || on != 0 {
+			t.Errorf("the %s sends keepalives by itself: %d, %v", name, on, err)
+		}
+	}
 	// The port is taken in the host and nowhere else.
 	other, err := net.Listen("tcp", "127.0.0.1:80")
 	if err != nil {
@@ -150,6 +155,16 @@ func TestDialFrom(t *testing.T) {
 	if err := other.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// option is one of a connection's socket.
+func option(c net.Conn, name int) (value int, err error) {
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	failed := raw.Control(func(fd uintptr) { value, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, name) })
+	return value, errors.Join(failed, err)
 }
 
 func TestDatagrams(t *testing.T) {
