@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,6 +94,12 @@ func TestAdoption(t *testing.T) {
 			}
 			if _, err := n.Stats(b.PoolID); err != nil {
 				t.Error(err)
+			}
+			*at = failAt{}
+			w.apply(n, b)
+			// Nobody can read whose the timer is, so every daemon takes it once.
+			if want := []string{"start expiry timer"}; !slices.Equal(at.steps, want) {
+				t.Errorf("the same again changed %q, want %q", at.steps, want)
 			}
 			w.wantAsApplied(n, at, &b, b.PoolID)
 			wantSame(t, before, identities(t, n, b.PoolID))

@@ -54,10 +54,23 @@ func readPair(loadTC, loadXDP func() (*ebpf.CollectionSpec, error)) (objects, er
 	if err != nil {
 		return objects{}, fmt.Errorf("read embedded programs: %w", err)
 	}
+	forgetLines(tc)
+	forgetLines(xdp)
 	digest := sha256.New()
 	writeIdentity(digest, tc)
 	writeIdentity(digest, xdp)
 	return objects{tc: tc, xdp: xdp, build: hex.EncodeToString(digest.Sum(nil))[:buildDigits]}, nil
+}
+
+// forgetLines takes the lines of source from the programs: the kernel would keep them, and
+// where each is in the machine code, for every pool anew. They were a sixth of what a pool
+// takes.
+func forgetLines(spec *ebpf.CollectionSpec) {
+	for _, p := range spec.Programs {
+		for i := range p.Instructions {
+			p.Instructions[i] = p.Instructions[i].WithSource(nil)
+		}
+	}
 }
 
 // writeIdentity writes all that makes a program do what it does.

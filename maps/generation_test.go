@@ -99,7 +99,8 @@ func TestBytesInTheKernel(t *testing.T) {
 		{"snat_open", 76, []byte{1, 0, 0, 0}},
 		// A free place has the VIP's own.
 		{"snat", 80, []byte{172, 16, 100, 11, 172, 16, 100, 11, 172, 16, 100, 11, 172, 16, 100, 12, 0, 0, 0, 0}},
-		{"id", 144, []byte{0x0b, 0x1d, 0x5c, 0x4e, 0x7a, 0x1f}},
+		{"broadcast: none", 144, []byte{0, 0, 0, 0}},
+		{"id", 148, []byte{0x0b, 0x1d, 0x5c, 0x4e, 0x7a, 0x1f}},
 	} {
 		if got := raw[c.at : c.at+len(c.want)]; !bytes.Equal(got, c.want) {
 			t.Errorf("vip %s at %d: % x, want % x", c.what, c.at, got, c.want)

@@ -29,6 +29,8 @@ type daemon struct {
 	host *lab.Host
 	// args are flags beside those for the directories.
 	args []string
+	// through is a command that runs the agent's, with its own arguments; empty for none.
+	through []string
 
 	state, run, bpffs string
 	// log takes what every incarnation writes.
@@ -75,7 +77,8 @@ func startAgent(t *testing.T, host *lab.Host, args ...string) *agent {
 
 func (a *agent) command(args ...string) *exec.Cmd {
 	all := []string{"agent", "--state-dir", a.state, "--run-dir", a.run, "--bpffs", a.bpffs, "--log-format", "json"}
-	return exec.Command(binary(), slices.Concat(all, a.args, args)...)
+	all = slices.Concat(a.through, []string{binary()}, all, a.args, args)
+	return exec.Command(all[0], all[1:]...)
 }
 
 // socket is where the API is.

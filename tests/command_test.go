@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/rows"
 )
 
 // TestCommands plays the story with the product's own commands.
@@ -117,6 +118,7 @@ func TestMistakes(t *testing.T) {
 
 // TestBudget: what would take more memory than there may be is refused whole.
 func TestBudget(t *testing.T) {
+	rows.Proves(t, 124)
 	w := newWorld(t, "auto", lab.TutorialOptions{}, "--memory-budget", "64M")
 	b := w.balance(balancerOptions{endpoints: w.endpoints(echoPort), vip: object{"flow_limit": 1000}})
 	f := b.open()

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
+	"qlbaas/maps"
 	"qlbaas/tests/packet"
 	"qlbaas/tests/rows"
 )
@@ -181,7 +183,8 @@ func link(s *stage) {
 	}
 }
 
-// arp is the stack's: it answers for the VIP, and no claim changes anything.
+// arp is the stack's: it answers for the VIP, and no claim changes anything, but each is
+// counted.
 func arp(s *stage) {
 	rows.Proves(s.t, 14)
 	reply := seen{what: "ARP reply", is: func(f []byte) bool {
@@ -193,10 +196,20 @@ func arp(s *stage) {
 		s.tcp.row(name, []shot{{from: s.client, frame: s.client.arp(operation, sender, s.tcp.mac, vip)}},
 			outcome{passed: 1, atClient: answers})
 	}
+	conflicts := func() uint64 {
+		return s.tcp.perCPU("events", 1)[slices.Index(maps.Events(), "arp_conflict")][0]
+	}
+	before := conflicts()
 	ask("request", arpRequest, rawClient, reply)
 	ask("probe", arpRequest, netip.IPv4Unspecified(), reply)
+	if n := conflicts() - before; n != 0 {
+		s.t.Errorf("%d conflicts are counted where nobody claims the VIP", n)
+	}
 	ask("announcement of the VIP", arpRequest, vip)
 	ask("announcement of the VIP as a reply", arpReply, vip)
+	if n := conflicts() - before; n != 2 {
+		s.t.Errorf("%d conflicts are counted, want 2: one for each claim", n)
+	}
 	s.tcp.open() // and all is as it was
 }
 

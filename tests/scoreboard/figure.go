@@ -16,6 +16,8 @@ func figures() []figure {
 		b2(),
 		b3(),
 		b4(),
+		b5(),
+		b6(),
 		b7(),
 		b18(),
 	}

@@ -25,10 +25,13 @@ type tests struct {
 	passed, failed map[string]bool
 	numbers        []map[string]any // of lines "scoreboard: {…}", in order
 	said           map[string][]string
+	begun          map[string]string // lines that have no end yet
 }
 
 func newTests() *tests {
-	return &tests{passed: map[string]bool{}, failed: map[string]bool{}, said: map[string][]string{}}
+	return &tests{
+		passed: map[string]bool{}, failed: map[string]bool{}, said: map[string][]string{}, begun: map[string]string{},
+	}
 }
 
 // event is a line of `go test -json`.
@@ -111,19 +114,30 @@ func (t *tests) note(e event) {
 		fmt.Fprint(os.Stderr, e.Output)
 	case "output":
 		fmt.Fprint(os.Stderr, e.Output)
-		t.said[name] = append(t.said[name], e.Output)
-		if _, numbers, ok := strings.Cut(e.Output, "scoreboard: {"); ok {
-			var n map[string]any
-			if json.Unmarshal([]byte("{"+numbers), &n) == nil {
-				t.numbers = append(t.numbers, n)
-			}
-		}
+		t.say(name, e.Output)
 	case "pass":
 		if e.Test != "" {
 			t.passed[name] = true
 		}
 	case "fail": // also of a package, which may have died between tests
 		t.failed[name] = true
+	}
+}
+
+// say takes what a test says; long lines come in pieces.
+func (t *tests) say(name, piece string) {
+	line := t.begun[name] + piece
+	if !strings.HasSuffix(line, "\n") {
+		t.begun[name] = line
+		return
+	}
+	delete(t.begun, name)
+	t.said[name] = append(t.said[name], line)
+	if _, numbers, ok := strings.Cut(line, "scoreboard: {"); ok {
+		var n map[string]any
+		if json.Unmarshal([]byte("{"+numbers), &n) == nil {
+			t.numbers = append(t.numbers, n)
+		}
 	}
 }
 

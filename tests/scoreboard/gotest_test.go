@@ -12,7 +12,8 @@ import (
 const ran = `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:3: proves rows [1 2]\n"}
 {"Action":"output","Package":"p","Test":"TestA/x","Output":"    a_test.go:4: proves rows [3]\n"}
-{"Action":"output","Package":"p","Test":"TestA/x","Output":"    a_test.go:5: scoreboard: {\"tries\":7,\"failures\":2}\n"}
+{"Action":"output","Package":"p","Test":"TestA/x","Output":"    a_test.go:5: scoreboard: {\"tries\":7,"}
+{"Action":"output","Package":"p","Test":"TestA/x","Output":"\"failures\":2}\n"}
 {"Action":"fail","Package":"p","Test":"TestA/x"}
 {"Action":"output","Package":"p","Test":"TestA/y","Output":"    a_test.go:4: proves rows [4 116]\n"}
 {"Action":"pass","Package":"p","Test":"TestA/y"}

@@ -114,8 +114,10 @@ func (f *Flood) open() (int, error) {
 	if err := unix.SchedSetaffinity(0, &cpus); err != nil {
 		return -1, fmt.Errorf("pin to CPU %d: %w", f.options.CPU, err)
 	}
-	// What comes in by a wire does not wait for anybody's turn on a CPU either.
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, -20); err != nil {
+	// What comes in by a wire does not wait for anybody's turn on a CPU either. The thread
+	// ends with the flood (lab.Host.Do), and with it what it was allowed.
+	first := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	if err := unix.SchedSetAttr(0, &first, 0); err != nil {
 		return -1, fmt.Errorf("go first: %w", err)
 	}
 	dev, err := net.InterfaceByName(f.options.Device)
