@@ -51,32 +51,38 @@ func hostileRows(ctx context.Context, seed uint64) (r result, err error) {
 			return r, err
 		}
 		t.rows(tried, misbehaved)
+		if len(misbehaved) > 0 && firstFailureIsEnough(ctx) {
+			break
+		}
 	}
-	judgeRows(&r, tried, misbehaved)
+	if !firstFailureIsEnough(ctx) || len(misbehaved) == 0 {
+		judgeUntried(&r, tried)
+	}
+	judgeTried(&r, tried, misbehaved)
 	return r, nil
 }
 
-func judgeRows(r *result, tried, misbehaved map[int]bool) {
+// judgeUntried misses the rows that no test has tried.
+func judgeUntried(r *result, tried map[int]bool) {
 	var unreachable, untried []int
 	for _, row := range rows.All()[:lastPacket] {
 		switch {
 		case row.Unreachable != "":
 			unreachable = append(unreachable, row.Number)
-		case tried[row.Number]:
-			r.Tries++
-			if misbehaved[row.Number] {
-				r.Failures++
-			}
-		default:
+		case !tried[row.Number]:
 			untried = append(untried, row.Number)
 		}
 	}
 	r.number("out_of_reach", len(unreachable))
-	if len(misbehaved) > 0 {
-		r.miss("rows %v misbehave", slices.Sorted(stdmaps.Keys(misbehaved)))
-	}
 	if len(untried) > 0 {
 		r.miss("no test has tried rows %v", untried)
+	}
+}
+
+func judgeTried(r *result, tried, misbehaved map[int]bool) {
+	r.Tries, r.Failures = len(tried), len(misbehaved)
+	if len(misbehaved) > 0 {
+		r.miss("rows %v misbehave", slices.Sorted(stdmaps.Keys(misbehaved)))
 	}
 }
 

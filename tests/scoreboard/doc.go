@@ -42,7 +42,7 @@
 // in a sentence or two what is broken, and which figure has to notice how. MUTANTS=1
 // copies the tree, applies a patch, compiles the BPF programs if their sources have
 // changed, builds everything, and has the figure run there by the patched tree's own
-// scoreboard. A figure that stays green, or cannot be run, is a miss.
+// scoreboard, until its first failure. A figure that stays green, or cannot be run, is a miss.
 //
 // To make one: break the code, `git diff -- FILES > tests/scoreboard/mutants/b2-….patch`,
 // write its first lines, mend the code again. Keep patches small, and leave generated

@@ -46,7 +46,7 @@ type event struct {
 // goTest runs tests of the tree, and returns an error if that was not possible at all.
 // Failed tests are none. What they say goes to stderr.
 func goTest(ctx context.Context, seed uint64, run string, packages ...string) (*tests, error) {
-	args := []string{"test", "-json", "-count=1"}
+	args := []string{"test", "-json", "-count=1", fmt.Sprintf("-failfast=%t", firstFailureIsEnough(ctx))}
 	if end, ok := ctx.Deadline(); ok {
 		args = append(args, "-timeout="+time.Until(end).Round(time.Second).String())
 	}

@@ -27,6 +27,7 @@ type options struct {
 	verbose bool
 	list    bool
 	child   string // the figure that this process runs, and nothing else
+	broken  bool   // the child's build: its first failure is enough
 }
 
 func main() {
@@ -54,6 +55,7 @@ func parse(args []string) (options, error) {
 	flags.BoolVar(&o.verbose, "v", false, "show what the figures say while they run")
 	flags.BoolVar(&o.list, "list", false, "list figures and mutants, run nothing")
 	flags.StringVar(&o.child, "child", "", "run this figure here and print its result; for the command itself")
+	flags.BoolVar(&o.broken, "broken", false, "the child's first failure is enough; for the command itself")
 	return o, flags.Parse(args)
 }
 
@@ -78,6 +80,12 @@ func start(ctx context.Context, o options) int {
 	return 0
 }
 
+// brokenKey is that of a context whose build is known to be broken.
+type brokenKey struct{}
+
+// firstFailureIsEnough tells whether a figure may end as soon as it is missed.
+func firstFailureIsEnough(ctx context.Context) bool { return ctx.Value(brokenKey{}) != nil }
+
 // childMain runs one figure in this process.
 func childMain(ctx context.Context, o options) int {
 	f, err := find(figures(), o.child)
@@ -88,6 +96,9 @@ func childMain(ctx context.Context, o options) int {
 	run := func() int {
 		ctx, cancel := context.WithTimeout(ctx, f.bound)
 		defer cancel()
+		if o.broken {
+			ctx = context.WithValue(ctx, brokenKey{}, true)
+		}
 		r, err := f.run(ctx, o.seed)
 		if err == nil {
 			err = json.NewEncoder(os.Stdout).Encode(r)

@@ -73,6 +73,7 @@ func (m mutant) measure(ctx context.Context, f figure, o options) line {
 		l.Error = err.Error()
 	} else {
 		defer t.close()
+		o.broken = true
 		l = t.measure(ctx, f, o)
 		l.OK = l.Error == "" && !l.OK
 	}

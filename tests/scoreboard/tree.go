@@ -91,7 +91,8 @@ func (t *tree) measure(ctx context.Context, f figure, o options) line {
 func (t *tree) child(whole context.Context, f figure, o options) (r result, said []byte, err error) {
 	ctx, cancel := context.WithTimeout(whole, f.bound+10*time.Second) // it ends itself before
 	defer cancel()
-	cmd := exec.CommandContext(ctx, t.command, "-child", f.id, "-seed", seedText(o.seed))
+	cmd := exec.CommandContext(ctx, t.command, "-child", f.id, "-seed", seedText(o.seed),
+		fmt.Sprintf("-broken=%t", o.broken))
 	cmd.Dir, cmd.Env = t.dir, append(os.Environ(), binaryVar+"="+t.binary())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
