@@ -67,14 +67,14 @@ func (w *wire) lives(what string, partial bool, payload, size int) {
 	in, h := w.comes(cookieSYN().with(payload%1400), false, partial, 0)
 	got := w.exchange(what+": SYN", w.client, h, in, w.toClient())
 	cookie := binary.BigEndian.Uint32(got[transportOf(got)+4:])
-	w.own(what+": SYN+ACK", got, withWindow(seg(packet.SYN|packet.ACK, cookie, clientISN+1).options(packet.MSS(1460)), 0), true)
+	w.own(what+": SYN+ACK", got, withWindow(seg(packet.SYN|packet.ACK, cookie, clientISN+1).options(packet.MSS(w.known(1460))), 0), true)
 
 	w.cseq, w.mseq = clientISN+1, cookie+1
 	in, h = w.comes(withWindow(seg(packet.ACK, w.cseq, w.mseq).with(payload), 999), false, partial, size)
 	got = w.exchange(what+": ACK", w.client, h, in, w.toMember())
 	w.natPort = binary.BigEndian.Uint16(got[transportOf(got):])
 	w.gen.Members[0].Address = w.memberOf(got)
-	w.own(what+": SYN to the member", got, withWindow(seg(packet.SYN, clientISN, 0).options(packet.MSS(1460)), 999), false)
+	w.own(what+": SYN to the member", got, withWindow(seg(packet.SYN, clientISN, 0).options(packet.MSS(w.known(1460))), 999), false)
 
 	answer := withWindow(seg(packet.SYN|packet.ACK, memberISN, w.cseq).options(packet.MSS(1400), packet.NOPs(8)), 4321)
 	for _, window := range []uint16{999, 1220} { // the second time its answer got lost

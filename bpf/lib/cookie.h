@@ -37,7 +37,7 @@ static __always_inline __u16 cookie_segment(__u32 size)
 {
 	switch (size) {
 	case 3:
-		return 1460;
+		return 1500 - IP_HLEN - sizeof(struct tcphdr); /* what nearly every host takes */
 	case 2:
 		return 1400;
 	case 1:
