@@ -114,7 +114,7 @@ func (c *Client) ask(ctx context.Context, q request) (reply, error) {
 }
 
 func (c *Client) receive() (reply, error) {
-	line, err := c.lines.ReadBytes('\n')
+	line, err := c.readLine()
 	if err != nil {
 		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return reply{}, io.EOF
@@ -122,6 +122,25 @@ func (c *Client) receive() (reply, error) {
 		return reply{}, fmt.Errorf("read from sidecar: %w", err)
 	}
 	return decode(line)
+}
+
+// maxAnswer bounds an answer: a full table of learned cookies takes some 7 MB. A sidecar
+// that strangers have taken over shall not fill the memory of whoever asks.
+const maxAnswer = 32 << 20
+
+var errTooLong = errors.New("answer is too long")
+
+func (c *Client) readLine() (line []byte, err error) {
+	for {
+		part, err := c.lines.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > maxAnswer:
+			return nil, errTooLong
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return line, err
+		}
+	}
 }
 
 func decode(line []byte) (reply, error) {
@@ -159,7 +178,7 @@ func (c *Client) Inherit(ctx context.Context) (*Inheritance, error) {
 	if err != nil {
 		return nil, err
 	}
-	line, err := c.lines.ReadBytes('\n')
+	line, err := c.readLine()
 	if err != nil {
 		closeAll(files)
 		return nil, fmt.Errorf("receive state: %w", err)

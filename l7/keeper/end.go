@@ -129,6 +129,7 @@ func (p *place) dispatch(s *sidecar) bool {
 	p.mu.Unlock()
 	close(s.left)
 	p.closeListener()
+	p.keeper.options.Changed(p.id)
 	return true
 }
 

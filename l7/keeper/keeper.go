@@ -33,8 +33,8 @@ type Options struct {
 	// Version of that program, as its sidecars report it.
 	Version string
 	Log     *slog.Logger
-	// Changed is told of pools whose sidecar has gone after Retire, or could not be kept
-	// alive, or is alive again. It must not block.
+	// Changed is told of pools whose sidecar has retired, or has gone after that, or could
+	// not be kept alive, or is alive again. It must not block.
 	Changed func(poolID string)
 }
 
@@ -197,15 +197,16 @@ func (k *Keeper) Stats(poolID string) (s control.Stats, ok bool) {
 }
 
 // Settle says that these counters, which came from Stats, were added to what the caller
-// keeps: Stats begins behind them. Their levels do not matter.
+// keeps: Stats begins behind them. Their levels do not matter. Not for pools with a
+// sidecar that serves: the next keeper would find these counters there again.
 func (k *Keeper) Settle(poolID string, s control.Stats) {
 	if p := k.known(poolID); p != nil && p.settle(s) {
 		k.forget(p)
 	}
 }
 
-// State tells whether the pool has a sidecar that serves new clients, and whether it has
-// any that still has clients and takes no new ones.
+// State tells whether the pool has a sidecar that serves new clients, until it has really
+// retired, and whether it has any that only finish with their last ones.
 func (k *Keeper) State(poolID string) (serving, leaving bool) {
 	p := k.known(poolID)
 	if p == nil {
@@ -213,7 +214,7 @@ func (k *Keeper) State(poolID string) (serving, leaving bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.current != nil && !p.retiring, p.retiring || len(p.leaving) > 0
+	return p.current != nil, len(p.leaving) > 0
 }
 
 // Pools lists the pools that have or had a sidecar, sorted.

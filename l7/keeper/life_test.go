@@ -94,11 +94,8 @@ func TestRetire(t *testing.T) {
 	pid := w.pid()
 	w.keeper.Retire(id)
 	w.must(w.keeper.Ensure(w.context(), id, vip, basic())) // it stays, after all
-	if serving, leaving := w.keeper.State(id); !serving || leaving {
-		t.Errorf("serving %t, leaving %t", serving, leaving)
-	}
 	w.keeper.Retire(id)
-	if serving, leaving := w.keeper.State(id); serving || !leaving {
+	if serving, leaving := w.keeper.State(id); !serving || leaving {
 		t.Errorf("serving %t, leaving %t", serving, leaving)
 	}
 	w.mustGet() // not refused at once
@@ -108,6 +105,10 @@ func TestRetire(t *testing.T) {
 		}
 		return nil
 	})
+	w.awaitChanged()
+	if serving, leaving := w.keeper.State(id); serving || !leaving {
+		t.Errorf("serving %t, leaving %t", serving, leaving)
+	}
 	w.await("the others' end", func() error {
 		if n := w.counted().Proxy.Clients; n != 1 {
 			return fmt.Errorf("%d clients", n)

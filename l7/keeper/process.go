@@ -32,7 +32,7 @@ const (
 	// nameFlag tells whoever lists processes whose sidecar this is: its value is the path
 	// of the control socket.
 	nameFlag = "--control"
-	// A log that is longer is begun anew when a sidecar is started.
+	// A log that is longer is begun anew: it may lie in memory.
 	longestLog = 1 << 20
 	// killTime bounds how long a killed process takes to be gone.
 	killTime = 5 * time.Second
@@ -51,6 +51,7 @@ func UserOf(poolID string) uint32 {
 // takes over.
 func (k *Keeper) spawn(p *place, from string, predecessor *os.File) (*process, error) {
 	defer predecessor.Close()
+	k.trimLog(p.id)
 	log, err := openLog(k.path(p.id, "log"))
 	if err != nil {
 		return nil, err
@@ -126,15 +127,23 @@ func dropInheritable() error {
 }
 
 func openLog(path string) (*os.File, error) {
-	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
-	if info, err := os.Stat(path); err == nil && info.Size() > longestLog {
-		flags |= os.O_TRUNC
-	}
-	f, err := os.OpenFile(path, flags, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the sidecar's log: %w", err)
 	}
 	return f, nil
+}
+
+// trimLog bounds the log of a sidecar that has much to say, or wants to do harm.
+func (k *Keeper) trimLog(poolID string) {
+	path := k.path(poolID, "log")
+	info, err := os.Stat(path)
+	if err != nil || info.Size() <= longestLog {
+		return
+	}
+	if err := os.Truncate(path, 0); err != nil {
+		k.log.Warn("the log of a sidecar grows", "path", path, "err", err)
+	}
 }
 
 // lastLine is what a sidecar that ended had to say.

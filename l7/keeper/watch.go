@@ -54,7 +54,7 @@ func (f *falls) pause(now time.Time) time.Duration { return f.next.Sub(now) }
 func (p *place) watch(s *sidecar) {
 	looks := time.NewTicker(lookEvery)
 	defer looks.Stop()
-	remember := time.Now().Add(p.keeper.rememberEvery)
+	chores := time.Now().Add(p.keeper.rememberEvery)
 	for {
 		var err error
 		select {
@@ -71,9 +71,10 @@ func (p *place) watch(s *sidecar) {
 			p.fell(s, err)
 			return
 		}
-		if now := time.Now(); now.After(remember) {
+		if now := time.Now(); now.After(chores) {
 			p.remember()
-			remember = now.Add(max(p.keeper.rememberEvery, rememberShare*time.Since(now)))
+			p.keeper.trimLog(p.id)
+			chores = now.Add(max(p.keeper.rememberEvery, rememberShare*time.Since(now)))
 		}
 	}
 }

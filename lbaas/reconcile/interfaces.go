@@ -46,7 +46,8 @@ type Sidecars interface {
 	SetMemberUp(poolID, memberID string, up bool) error
 	// Stats is what was counted and not settled; ok is false where nothing is left of any.
 	Stats(poolID string) (s control.Stats, ok bool)
-	// Settle says that these counters, which Stats gave, are kept elsewhere now.
+	// Settle says that these counters, which Stats gave, are kept elsewhere now. Not
+	// while one serves: whoever starts next finds them there again.
 	Settle(poolID string, s control.Stats)
 	// State tells whether one serves new clients, and whether any finishes with its last.
 	State(poolID string) (serving, leaving bool)

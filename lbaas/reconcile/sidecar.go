@@ -70,7 +70,8 @@ func (r *Reconciler) applyAlone(ctx context.Context, p *pool, b loader.Balancer)
 		return err
 	}
 	if serving {
-		r.sidecars.Retire(p.id)
+		r.sidecars.Retire(p.id) // which is told when it has begun
+		return nil
 	}
 	return r.settleSidecar(ctx, p)
 }

@@ -228,6 +228,9 @@ func TestLeaveCookies(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 		counted(10)
+		g.SidecarChanged(a) // it has retired
+		settle()
+		counted(10)
 		s.accept(a, 5) // those who waited
 		counted(15)
 		s.gone(a)
