@@ -64,6 +64,8 @@ func chapters() []chapter {
 		{"A member in trouble", (*demo).troubleMember},
 		{"1,000 requests, 50 changes, two kills", (*demo).changeUnderLoad},
 		{"What carries the traffic", (*demo).detach},
+		{"A cookie of the balancer's", (*demo).ownCookie},
+		{"A cookie of the application's", (*demo).applicationCookie},
 		{lastChapter, (*demo).deleteAll},
 	}
 }

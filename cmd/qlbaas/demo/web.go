@@ -12,12 +12,29 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"qlbaas/tests/lab"
 )
+
+// sessionCookie is what the web servers call the cookie of a visitor who has logged in.
+const sessionCookie = "SESSION"
+
+// greet answers with the server's name. Who logs in gets a cookie that only this server
+// knows, as the applications do for which there is persistence.
+func greet(name string) http.HandlerFunc {
+	var visitors atomic.Uint64
+	return func(out http.ResponseWriter, in *http.Request) {
+		if in.URL.Path == "/login" {
+			http.SetCookie(out, &http.Cookie{Name: sessionCookie, Value: fmt.Sprintf("%s-%d", strings.ToLower(name), visitors.Add(1))})
+		}
+		_, _ = io.WriteString(out, name+"\n") // the client's loss
+	}
+}
 
 // serve is the whole web server: it answers every request with its name, until ctx
 // ends. SIGUSR1 closes the port, so that new connections are refused while those
@@ -27,9 +44,7 @@ func serve(ctx context.Context, name string, address netip.AddrPort) error {
 	signal.Notify(orders, unix.SIGUSR1, unix.SIGUSR2)
 	defer signal.Stop(orders)
 	server := &http.Server{
-		Handler: http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(out, name+"\n") // the client's loss
-		}),
+		Handler:           greet(name),
 		ReadHeaderTimeout: time.Minute,
 	}
 	defer server.Close()
