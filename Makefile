@@ -114,9 +114,13 @@ scoreboard: root deps ## Print figures of reliability (ONLY=B2,B3, SEED=0x5eed, 
 	$(GO) build -o $(CACHE)/scoreboard ./tests/scoreboard
 	$(CACHE)/scoreboard $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED)) $(if $(MUTANTS),-mutants) $(if $(DEBUG),-v)
 
+.PHONY: bench
+bench: root deps ## Compare the sidecar with HAProxy and nginx (CPU per request, in the same run)
+	$(GO) run ./tests/bench/l7 -rounds 7 -seconds 2
+
 .PHONY: race
 race: root deps ## Run the tests of what works concurrently under the race detector
-	CGO_ENABLED=1 $(GO) test -race ./healthd ./lbaas/reconcile ./lbaas/metrics ./cmd/qlbaas/...
+	CGO_ENABLED=1 $(GO) test -race ./healthd ./lbaas/reconcile ./lbaas/metrics ./l7/cookie ./l7/control ./l7/pool ./cmd/qlbaas/...
 	CGO_ENABLED=1 $(GO) test -race -run 'Concurrent|OneWins|Model' ./lbaas ./lbaas/store
 
 .PHONY: cover

@@ -19,6 +19,7 @@ func figures() []figure {
 		b5(),
 		b6(),
 		b7(),
+		b16(),
 		b18(),
 	}
 }
