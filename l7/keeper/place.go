@@ -229,7 +229,11 @@ func (p *place) succeed(ctx context.Context) error {
 		return fmt.Errorf("hand over to version %s: %w", k.options.Version, err)
 	}
 	k.log.Info("sidecar has a successor", "pool", p.id, "pid", s.process.pid, "version", k.options.Version)
+	p.mu.Lock()
+	old := p.current
+	p.mu.Unlock()
 	p.install(s)
+	p.accompany(old.process) // its counters are the successor's
 	return nil
 }
 
