@@ -24,6 +24,7 @@ func TestSidecar(t *testing.T) {
 	w.test("killed", sidecarKilled)
 	w.test("hangs", sidecarHangs)
 	w.test("both killed", sidecarAndAgentKilled)
+	w.test("agent killed in between", sidecarHalfway)
 	w.test("namespace gone", sidecarNamespaceGone)
 	w.test("upgrade", sidecarUpgraded)
 	w.test("deleted", sidecarDeleted)
@@ -173,6 +174,40 @@ func (b *balancer) awaitSidecarAfter(pid int) {
 	})
 }
 
+// sidecarHalfway: the agent may die at any moment of a switch, and no client notices; the
+// next agent ends what was begun.
+func sidecarHalfway(w *world) {
+	b := w.balanceByCookie(balancerOptions{})
+	load := b.load(400)
+	for i, moment := range []time.Duration{0, 2, 5, 10, 20, 40, 150, 320} {
+		var want any = object{"type": "HTTP_COOKIE"}
+		if i%2 == 0 {
+			want = nil
+		}
+		w.update(vips, b.vip, object{"session_persistence": want})
+		select {
+		case <-w.process.Exited():
+			w.t.Fatal("the agent has ended")
+		case <-time.After(moment * time.Millisecond):
+		}
+		w.restart()
+		b.settle()
+		if has := w.status(b.id)["sidecar"] != nil; has && want == nil {
+			until(w.t, patience, func() error {
+				if s := w.status(b.id)["sidecar"]; s != nil {
+					return fmt.Errorf("its sidecar is still %v", s)
+				}
+				return nil
+			})
+		} else if !has && want != nil {
+			w.t.Error("it has no sidecar")
+		}
+	}
+	load.end(w)
+	browser := w.browser(false)
+	w.only(b.askBy(browser, 4))
+}
+
 // sidecarNamespaceGone: a sidecar outside of the pool's namespace is of no use.
 func sidecarNamespaceGone(w *world) {
 	w.expect("pool no longer looks as it was applied")
@@ -222,9 +257,8 @@ func sidecarUpgraded(w *world) {
 	if out, err := build.CombinedOutput(); err != nil {
 		w.t.Fatalf("%v: %s", err, out)
 	}
-	load := b.load(400)
-	built := time.Now()
-	for _, program := range []string{next, old} {
+	upgrade := func(program string) {
+		w.t.Helper()
 		w.t.Setenv(binaryVar, program)
 		w.stop()
 		w.start()
@@ -232,20 +266,24 @@ func sidecarUpgraded(w *world) {
 			w.t.Errorf("it is still process %d", pid)
 		}
 		pid = b.sidecar()
-		w.t.Logf("upgraded after %s", time.Since(built))
 	}
+	load := b.load(400)
+	upgrade(next)
 	answers := load.end(w)
 	if now := w.only(b.askBy(browser, 3)); now != had {
 		w.t.Errorf("had %s, now %s", had, now)
 	}
 	browser.CloseIdleConnections()
 	b.awaitActive(0)
-	until(w.t, patience, func() error {
-		if n := b.stats().number("total_connections"); n < float64(answers+2) || n > float64(answers+4) {
+	until(w.t, patience, func() error { // the old one tells the new one once a second
+		if n := b.stats().number("total_connections"); n != float64(answers+2) {
 			return fmt.Errorf("%v connections are counted, %d were made", n, answers+2)
 		}
 		return nil
 	})
+	load = b.load(100)
+	upgrade(old)
+	load.end(w)
 }
 
 // sidecarDeleted: with its VIP it goes, and with it all of its files.

@@ -24,10 +24,13 @@ func (p *place) adopt(pids []int) {
 	defer p.op.Unlock()
 	k := p.keeper
 	err := p.takeOver()
+	for tries := 0; err != nil && tries < 3 && !isGone(err) && !errors.Is(err, os.ErrDeadlineExceeded); tries++ {
+		err = p.takeOver() // it has retired in between, or another one has succeeded it
+	}
 	switch {
 	case err == nil:
 		k.log.Info("sidecar adopted", "pool", p.id, "pid", p.current.process.pid, "version", p.current.last.Version)
-	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
+	case isGone(err):
 	default:
 		k.log.Error("sidecar cannot be adopted; it is ended", "pool", p.id, "err", err)
 		if err := k.killAll(p.id); err != nil {
@@ -46,11 +49,21 @@ func (p *place) adopt(pids []int) {
 	}
 }
 
+// isGone tells whether nobody listens for questions.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, os.ErrNotExist)
+}
+
 func (p *place) adoptLeaving(pid int) {
 	proc, err := p.keeper.adoptProcess(pid, p.id)
 	if err != nil {
 		return // it has just gone
 	}
+	p.accompany(proc)
+}
+
+// accompany waits for the end of a process that takes no new clients.
+func (p *place) accompany(proc *process) {
 	s := &sidecar{process: proc, left: make(chan struct{})}
 	close(s.left)
 	p.mu.Lock()

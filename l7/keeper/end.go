@@ -133,8 +133,8 @@ func (p *place) dispatch(s *sidecar) bool {
 	return true
 }
 
-// awaitEnd waits for the exit of a sidecar that is done, or of one that an earlier keeper
-// has retired.
+// awaitEnd waits for the exit of a sidecar that is done, or of one that finishes and
+// answers to somebody else: its successor, or nobody any more.
 func (p *place) awaitEnd(s *sidecar) {
 	bound := time.After(killTime)
 	if s.client == nil {

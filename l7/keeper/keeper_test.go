@@ -94,7 +94,7 @@ func TestHang(t *testing.T) {
 	w := running(t)
 	w.mustGet()
 	old := w.pid()
-	w.signal(old, unix.SIGSTOP)
+	w.hang(old)
 	if took := w.awaitMended(old); took > mended {
 		t.Errorf("it took %s", took)
 	}

@@ -45,7 +45,7 @@ func TestAdoptHanging(t *testing.T) {
 	w := running(t)
 	pid := w.pid()
 	w.keeper.Close()
-	w.signal(pid, unix.SIGSTOP)
+	w.hang(pid)
 	w.open("1")
 	w.must(w.keeper.Ensure(w.context(), id, vip, basic()))
 	if now := w.pid(); now == pid {
@@ -76,8 +76,17 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("request: %v", err)
 		}
 	}
+	if serving, leaving := w.keeper.State(id); !serving || !leaving {
+		t.Errorf("serving %t, leaving %t while the first process has a client", serving, leaving)
+	}
 	w.must(open.ask()) // in the first process
 	open.Close()
+	w.await("the end of the first", func() error {
+		if _, leaving := w.keeper.State(id); leaving {
+			return errors.New("it is there")
+		}
+		return nil
+	})
 	w.await("the counters", func() error {
 		if s := w.counted(); s.Proxy.Requests != uint64(requests)+2 {
 			return fmt.Errorf("%d of %d requests are counted", s.Proxy.Requests, requests+2)

@@ -10,10 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"qlbaas/l7/control"
 	"qlbaas/l7/cookie"
@@ -232,7 +229,11 @@ func (p *place) succeed(ctx context.Context) error {
 		return fmt.Errorf("hand over to version %s: %w", k.options.Version, err)
 	}
 	k.log.Info("sidecar has a successor", "pool", p.id, "pid", s.process.pid, "version", k.options.Version)
+	p.mu.Lock()
+	old := p.current
+	p.mu.Unlock()
 	p.install(s)
+	p.accompany(old.process) // its counters are the successor's
 	return nil
 }
 
@@ -299,85 +300,4 @@ func (k *Keeper) meet(ctx context.Context, poolID string, pid int) (*control.Cli
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-// listen opens the clients' socket if there is none. op is held.
-func (p *place) listen() error {
-	if p.listener != nil {
-		return nil
-	}
-	var config net.ListenConfig
-	config.SetMultipathTCP(false) // the balancer knows plain TCP
-	config.Control = func(_, _ string, c syscall.RawConn) error {
-		var inner error
-		err := c.Control(func(fd uintptr) { inner = freeBind(int(fd), p.vip.Addr()) })
-		return errors.Join(err, inner)
-	}
-	var listener net.Listener
-	open := func() (err error) {
-		listener, err = config.Listen(p.keeper.ctx, "tcp", p.vip.String())
-		return err
-	}
-	err := p.keeper.options.Spaces.Inside(p.id, open)
-	if errors.Is(err, unix.EADDRINUSE) {
-		// A sidecar that nobody can talk to any more.
-		if err := p.keeper.killAll(p.id); err != nil {
-			return err
-		}
-		err = p.keeper.options.Spaces.Inside(p.id, open)
-	}
-	if err != nil {
-		return fmt.Errorf("listen for clients: %w", err)
-	}
-	p.listener = listener.(*net.TCPListener) // "tcp" gives nothing else
-	return nil
-}
-
-// astray tells whether the clients' socket is in another namespace than the pool's, which
-// was made anew then. op is held.
-func (p *place) astray() (astray bool, err error) {
-	err = p.keeper.options.Spaces.Inside(p.id, func() error {
-		if p.listener == nil {
-			return nil
-		}
-		var here unix.Stat_t
-		if err := unix.Stat("/proc/thread-self/ns/net", &here); err != nil {
-			return fmt.Errorf("look at namespace: %w", err)
-		}
-		there, err := namespaceOf(p.listener)
-		astray = err == nil && (here.Ino != there.Ino || here.Dev != there.Dev)
-		return err
-	})
-	return astray, err
-}
-
-// namespaceOf is the network namespace that a socket is of.
-func namespaceOf(socket syscall.Conn) (ns unix.Stat_t, err error) {
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return ns, fmt.Errorf("look at socket: %w", err)
-	}
-	var inner error
-	err = raw.Control(func(fd uintptr) {
-		at, err := unix.IoctlRetInt(int(fd), unix.SIOCGSKNS)
-		if err != nil {
-			inner = err
-			return
-		}
-		inner = unix.Fstat(at, &ns)
-		_ = unix.Close(at) // it was only looked at
-	})
-	if err := errors.Join(err, inner); err != nil {
-		return ns, fmt.Errorf("look at socket's namespace: %w", err)
-	}
-	return ns, nil
-}
-
-// freeBind lets a socket have an address before the device has it, as while a VIP is
-// admin-down.
-func freeBind(fd int, address netip.Addr) error {
-	if address.Is4() {
-		return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
-	}
-	return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
 }

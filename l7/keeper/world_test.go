@@ -270,6 +270,21 @@ func (w *world) signal(pid int, s unix.Signal) {
 	w.must(unix.Kill(pid, s))
 }
 
+// hang stops a process and waits until all of its threads have stopped.
+func (w *world) hang(pid int) {
+	w.t.Helper()
+	w.signal(pid, unix.SIGSTOP)
+	w.await("all threads to stop", func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, task := range tasks {
+			if stat, _ := os.ReadFile(task); !strings.Contains(string(stat), ") T ") {
+				return fmt.Errorf("%s: %s", task, stat)
+			}
+		}
+		return err
+	})
+}
+
 // counted is what the sidecars have counted.
 func (w *world) counted() control.Stats {
 	w.t.Helper()
