@@ -41,6 +41,7 @@ func TestCookieRequests(t *testing.T) {
 	w.test("weights", cookieWeights)
 	w.test("member lost", cookieMemberLost)
 	w.test("connection limit", cookieLimit)
+	w.test("drain", cookieDrain)
 }
 
 // balanceByCookie makes a balancer with HTTP_COOKIE persistence, unless o says otherwise.
@@ -282,6 +283,45 @@ func cookieLimit(w *world) {
 	lasting[0].CloseIdleConnections()
 	if err := <-got; err != nil {
 		w.t.Error(err)
+	}
+}
+
+// cookieDrain: a removed member finishes what it has begun, until the drain_timeout, and
+// gets nothing new.
+func cookieDrain(w *world) {
+	const seconds = 1
+	b := w.balanceByCookie(balancerOptions{pool: object{"drain_timeout": seconds}})
+	browser := w.browser(false)
+	had := w.only(b.askBy(browser, 1))
+	web := w.webs[w.number(had)]
+	w.mood(w.number(had), (*lab.Web).Hang)
+	defer w.mood(w.number(had), (*lab.Web).Answer)
+	before := web.Requests()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.request(browser)
+		ended <- err
+	}()
+	until(w.t, patience, func() error {
+		if web.Requests() == before {
+			return fmt.Errorf("%s has no request", had)
+		}
+		return nil
+	})
+	start := time.Now()
+	b.dropMember(w.number(had))
+	for _, now := range b.ask(4) {
+		if now == had {
+			w.t.Errorf("%s has answered, which is removed", had)
+		}
+	}
+	select {
+	case err := <-ended:
+		if took := time.Since(start); err == nil || took < seconds*time.Second {
+			w.t.Errorf("the request ended after %s: %v", took, err)
+		}
+	case <-time.After(patience):
+		w.t.Error("the request has not ended")
 	}
 }
 

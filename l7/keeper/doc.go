@@ -25,7 +25,7 @@
 //
 // Every sidecar is asked for its counters five times a second. One that has gone is
 // replaced at once. One that is silent for 500 ms is killed and replaced, unless some
-// thread of it waits for a processor: then it is the machine that is slow, and it gets
+// thread of it waits for a processor or a disk: then it is the machine that is slow, and it gets
 // three seconds. One that dies again and again is started with growing pauses, and Ensure
 // tells why.
 //

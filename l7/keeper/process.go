@@ -245,12 +245,12 @@ func (p *process) gone() bool {
 	}
 }
 
-// busy tells whether a thread of it runs, or waits for a processor.
+// busy tells whether a thread of it runs, or waits for a processor or for memory from disk.
 func (p *process) busy() bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.pid)) // the pattern is sound
 	for _, task := range tasks {
 		stat, err := os.ReadFile(task)
-		if _, state, found := bytes.Cut(stat, []byte(") ")); err == nil && found && state[0] == 'R' {
+		if _, state, found := bytes.Cut(stat, []byte(") ")); err == nil && found && (state[0] == 'R' || state[0] == 'D') {
 			return true
 		}
 	}
