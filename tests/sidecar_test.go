@@ -24,7 +24,6 @@ func TestSidecar(t *testing.T) {
 	w.test("killed", sidecarKilled)
 	w.test("hangs", sidecarHangs)
 	w.test("both killed", sidecarAndAgentKilled)
-	w.test("agent killed in between", sidecarHalfway)
 	w.test("namespace gone", sidecarNamespaceGone)
 	w.test("upgrade", sidecarUpgraded)
 	w.test("deleted", sidecarDeleted)
@@ -172,40 +171,6 @@ func (b *balancer) awaitSidecarAfter(pid int) {
 		}
 		return nil
 	})
-}
-
-// sidecarHalfway: the agent may die at any moment of a switch, and no client notices; the
-// next agent ends what was begun.
-func sidecarHalfway(w *world) {
-	b := w.balanceByCookie(balancerOptions{})
-	load := b.load(400)
-	for i, moment := range []time.Duration{0, 2, 5, 10, 20, 40, 150, 320} {
-		var want any = object{"type": "HTTP_COOKIE"}
-		if i%2 == 0 {
-			want = nil
-		}
-		w.update(vips, b.vip, object{"session_persistence": want})
-		select {
-		case <-w.process.Exited():
-			w.t.Fatal("the agent has ended")
-		case <-time.After(moment * time.Millisecond):
-		}
-		w.restart()
-		b.settle()
-		if has := w.status(b.id)["sidecar"] != nil; has && want == nil {
-			until(w.t, patience, func() error {
-				if s := w.status(b.id)["sidecar"]; s != nil {
-					return fmt.Errorf("its sidecar is still %v", s)
-				}
-				return nil
-			})
-		} else if !has && want != nil {
-			w.t.Error("it has no sidecar")
-		}
-	}
-	load.end(w)
-	browser := w.browser(false)
-	w.only(b.askBy(browser, 4))
 }
 
 // sidecarNamespaceGone: a sidecar outside of the pool's namespace is of no use.
