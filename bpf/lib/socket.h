@@ -11,7 +11,8 @@
 
 #if HOOK_FINAL
 
-/* Has the namespace a connection that a packet with this key belongs to? */
+/* Has the namespace a connection that a packet with this key belongs to? Returns its state,
+ * as in BPF_TCP_…, or 0. */
 __noinline int socket_has(ctx_t *ctx, const struct flow_key *key)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -37,7 +38,7 @@ __noinline int socket_has(ctx_t *ctx, const struct flow_key *key)
 		return 0;
 	state = sk->state;
 	bpf_sk_release(sk);
-	return state != BPF_TCP_LISTEN;
+	return state == BPF_TCP_LISTEN ? 0 : state;
 }
 
 #else
@@ -50,8 +51,19 @@ static __always_inline int socket_has(ctx_t *ctx __attribute__((unused)),
 
 #endif
 
-/* Does the packet belong to a socket that shares the VIP's ports? */
+/* Has a socket the port that a packet with this key is for? */
 static __always_inline bool socket_of(ctx_t *ctx, const struct vip *vip, const struct flow_key *key)
 {
 	return (vip->flags & VIP_SOCKETS) && socket_has(ctx, key);
+}
+
+/* Does the packet belong to a connection of a socket? A SYN to one that is over opens
+ * another, and that may be ours. */
+static __always_inline bool socket_owns(ctx_t *ctx, const struct vip *vip, const struct pkt *pkt)
+{
+	int state = vip->flags & VIP_SOCKETS ? socket_has(ctx, &pkt->key) : 0;
+
+	if ((pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && state == BPF_TCP_TIME_WAIT)
+		return false;
+	return state;
 }

@@ -138,7 +138,7 @@ __noinline int stranger(ctx_t *ctx, struct pkt *pkt)
 		return -DROP_MARTIAN;
 	if (!HOOK_FINAL && (vip->flags & VIP_SOCKETS))
 		return STOP_PUNT;
-	if (((vip->flags & VIP_LISTENS) && to_listener(vip, pkt)) || socket_of(ctx, vip, &pkt->key))
+	if (((vip->flags & VIP_LISTENS) && to_listener(vip, pkt)) || socket_owns(ctx, vip, pkt))
 		return STOP_PASS;
 	if (!to_listener(vip, pkt)) {
 		__u32 pos = port_pos(pkt->key.dport);

@@ -149,6 +149,7 @@ func (p *place) awaitEnd(s *sidecar) {
 			p.keeper.log.Error("sidecar cannot be ended", "pool", p.id, "err", err)
 		}
 	}
+	p.awaitSockets()
 	p.mu.Lock()
 	if p.leaving[s] {
 		delete(p.leaving, s)
@@ -161,6 +162,31 @@ func (p *place) awaitEnd(s *sidecar) {
 	}
 	if last {
 		p.keeper.options.Changed(p.id)
+	}
+}
+
+// lingering bounds how long a connection may take to bring its last bytes to its client
+// when the sidecar has ended.
+const lingering = time.Minute
+
+// awaitSockets waits until the kernel has brought to an end what ended sidecars have left
+// to it: closed connections whose last bytes are still under way.
+func (p *place) awaitSockets() {
+	const step = 100 * time.Millisecond
+	for bound := time.Now().Add(lingering); time.Now().Before(bound); {
+		var open bool
+		err := p.keeper.options.Spaces.Inside(p.id, func() (err error) {
+			open, err = socketsOpen()
+			return err
+		})
+		if err != nil || !open { // without a namespace there are none
+			return
+		}
+		select {
+		case <-p.keeper.ctx.Done():
+			return
+		case <-time.After(step):
+		}
 	}
 }
 
