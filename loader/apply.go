@@ -134,7 +134,7 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureTables(ctx, p, b); err != nil {
 		return err
 	}
-	if err := n.ensurePrograms(ctx, p); err != nil {
+	if err := n.ensurePrograms(ctx, p, b.VIP.MAC); err != nil {
 		return err
 	}
 	if err := n.ensureNumber(ctx, p); err != nil {

@@ -25,6 +25,7 @@ const (
 	programPass    = "xdp_pass"
 	constants      = ".rodata"
 	numberVariable = "pool_number"
+	macVariable    = "device_mac"
 	buildDigits    = 12
 )
 
@@ -136,7 +137,8 @@ func (n *Node) loadTC(f family, number uint32, own maps.PoolMaps) (*programs, er
 		Expiry    *ebpf.Program `ebpf:"start_expiry"`
 		Constants *ebpf.Map     `ebpf:".rodata"`
 	}
-	if err := load(n.objects[f].tc, number, n.allMaps(f, own), &to); err != nil {
+	values := map[string]any{numberVariable: number}
+	if err := load(n.objects[f].tc, values, n.allMaps(f, own), &to); err != nil {
 		return nil, err
 	}
 	return &programs{
@@ -144,13 +146,14 @@ func (n *Node) loadTC(f family, number uint32, own maps.PoolMaps) (*programs, er
 	}, nil
 }
 
-// loadXDP loads the XDP pair of a pool on its maps.
-func (n *Node) loadXDP(f family, number uint32, own maps.PoolMaps) (xdp, pass *ebpf.Program, _ error) {
+// loadXDP loads the XDP pair of a pool on its maps, for a device with that address.
+func (n *Node) loadXDP(f family, number uint32, mac [6]byte, own maps.PoolMaps) (xdp, pass *ebpf.Program, _ error) {
 	var to struct {
 		XDP  *ebpf.Program `ebpf:"xdp_lb"`
 		Pass *ebpf.Program `ebpf:"xdp_pass"`
 	}
-	err := load(n.objects[f].xdp, number, n.allMaps(f, own), &to)
+	values := map[string]any{numberVariable: number, macVariable: mac}
+	err := load(n.objects[f].xdp, values, n.allMaps(f, own), &to)
 	return to.XDP, to.Pass, err
 }
 
@@ -163,13 +166,15 @@ func (n *Node) allMaps(f family, own maps.PoolMaps) map[string]*ebpf.Map {
 }
 
 // load loads what the fields of to name, on maps that are there already.
-func load(compiled *ebpf.CollectionSpec, number uint32, use map[string]*ebpf.Map, to any) error {
+func load(compiled *ebpf.CollectionSpec, values map[string]any, use map[string]*ebpf.Map, to any) error {
 	spec := compiled.Copy()
 	for _, name := range []string{"flows", "member_states"} { // whose size is the pool's
 		spec.Maps[name].MaxEntries = use[name].MaxEntries()
 	}
-	if err := spec.Variables[numberVariable].Set(number); err != nil {
-		return fmt.Errorf("set pool number: %w", err)
+	for name, value := range values {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
 	}
 	if err := spec.LoadAndAssign(to, &ebpf.CollectionOptions{MapReplacements: use}); err != nil {
 		return fmt.Errorf("load programs: %w", err)
@@ -178,22 +183,42 @@ func load(compiled *ebpf.CollectionSpec, number uint32, use map[string]*ebpf.Map
 }
 
 // readNumber reads the pool's number out of the constants of its programs.
-func (o *objects) readNumber(rodata *ebpf.Map) (uint32, error) {
+func (o *objects) readNumber(rodata *ebpf.Map) (number uint32, err error) {
+	err = readConstant(o.tc, numberVariable, rodata, &number)
+	return number, err
+}
+
+// knowsMAC tells whether a fast lane was loaded for a device with that address: it leaves
+// frames for others alone.
+func (o *objects) knowsMAC(xdp *ebpf.Program, mac [6]byte) (bool, error) {
+	used, err := mapsOf(xdp)
+	if err != nil {
+		return false, err
+	}
+	defer closeMaps(used)
+	var found [6]byte
+	if rodata := used[constants]; rodata != nil {
+		err = readConstant(o.xdp, macVariable, rodata, &found)
+	}
+	return found == mac, err
+}
+
+// readConstant reads one of the constants that programs were loaded with.
+func readConstant(spec *ebpf.CollectionSpec, name string, rodata *ebpf.Map, to any) error {
 	value, err := rodata.LookupBytes(uint32(0))
 	if err != nil {
-		return 0, fmt.Errorf("read constants: %w", err)
+		return fmt.Errorf("read constants: %w", err)
 	}
-	variable := o.tc.Variables[numberVariable].Copy()
+	variable := spec.Variables[name].Copy()
 	end := variable.Offset + variable.Size()
 	if uint64(end) > uint64(len(value)) {
-		return 0, fmt.Errorf("read pool number: constants end at byte %d", len(value))
+		return fmt.Errorf("read %s: constants end at byte %d", name, len(value))
 	}
 	variable.Value = value[variable.Offset:end]
-	var number uint32
-	if err := variable.Get(&number); err != nil {
-		return 0, fmt.Errorf("read pool number: %w", err)
+	if err := variable.Get(to); err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
 	}
-	return number, nil
+	return nil
 }
 
 // mapsOf opens the maps that a program uses, by name. Pins can be deleted; what a

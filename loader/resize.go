@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/cilium/ebpf"
 
@@ -102,7 +103,7 @@ func (n *Node) moveFlows(ctx context.Context, p *pool, w wiring, limit uint32) e
 func (n *Node) exchange(
 	ctx context.Context, p *pool, w wiring, own maps.PoolMaps, replace func(),
 ) (old *programs, _ error) {
-	fresh, err := n.loadAll(p.family, p.number, own)
+	fresh, err := n.loadAll(p.family, p.number, w.inside.Attrs().HardwareAddr, own)
 	if err != nil {
 		return nil, err
 	}
@@ -146,12 +147,12 @@ func (n *Node) growSources(ctx context.Context, p *pool, w wiring, room uint16) 
 }
 
 // loadAll loads what the node's hook needs.
-func (n *Node) loadAll(f family, number uint32, own maps.PoolMaps) (*programs, error) {
+func (n *Node) loadAll(f family, number uint32, mac net.HardwareAddr, own maps.PoolMaps) (*programs, error) {
 	ps, err := n.loadTC(f, number, own)
 	if err != nil || n.hook.name != HookXDP {
 		return ps, err
 	}
-	if ps.xdp, ps.pass, err = n.loadXDP(f, number, own); err != nil {
+	if ps.xdp, ps.pass, err = n.loadXDP(f, number, [6]byte(mac), own); err != nil {
 		return nil, errors.Join(err, ps.Close())
 	}
 	return ps, nil

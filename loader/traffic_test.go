@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf/link"
+	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -169,9 +171,58 @@ func TestTraffic(t *testing.T) {
 			if heard[b.Members[0].Address.String()] != 5 || heard[b.Members[1].Address.String()] != 5 {
 				t.Errorf("10 requests went to %v", heard)
 			}
+			if hook == HookXDP {
+				s.wantFastLane(n, &b)
+			}
 			s.remove(n, b)
 		})
 	}
+}
+
+// wantFastLane lets a connection talk, and wants the fast lane to have carried it; also when
+// the device has got another address.
+func (s *street) wantFastLane(n *Node, b *Balancer) {
+	s.Helper()
+	for _, last := range []byte{b.VIP.MAC[5], b.VIP.MAC[5] ^ 0x55} {
+		b.VIP.MAC = slices.Clone(b.VIP.MAC)
+		b.VIP.MAC[5] = last
+		s.apply(n, *b)
+		t, err := s.dial(addrPort(b), patience)
+		if err != nil {
+			s.Fatal(err)
+		}
+		before := s.sentByXDP(n, b)
+		const words = 50
+		for range words {
+			if err := t.say("fast?", patience); err != nil {
+				s.Fatal(err)
+			}
+		}
+		if grown := s.sentByXDP(n, b) - before; grown < 2*words {
+			s.Errorf("the fast lane has sent %d packets of a talk of %d words", grown, words)
+		}
+		t.Close()
+	}
+}
+
+// sentByXDP is what the inside device's program has sent.
+func (s *street) sentByXDP(n *Node, b *Balancer) (sent uint64) {
+	s.Helper()
+	s.inside(n, b, func() error {
+		tool, err := ethtool.NewEthtool()
+		if err != nil {
+			return err
+		}
+		defer tool.Close()
+		counted, err := tool.Stats(insideName(b.VIP.PortID))
+		for what, n := range counted {
+			if strings.HasSuffix(what, "xdp_tx") || strings.HasSuffix(what, "xdp_redirect") {
+				sent += n
+			}
+		}
+		return err
+	})
+	return sent
 }
 
 // While the program is missing the VIP is silent; it would refuse without the guard.

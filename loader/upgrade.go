@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 
@@ -14,7 +15,7 @@ import (
 
 // ensurePrograms loads the pool's programs unless those there are of this build and
 // work on the pool's maps.
-func (n *Node) ensurePrograms(ctx context.Context, p *pool) error {
+func (n *Node) ensurePrograms(ctx context.Context, p *pool, mac net.HardwareAddr) error {
 	fit, err := n.programsFit(p)
 	if err != nil {
 		return err
@@ -24,15 +25,26 @@ func (n *Node) ensurePrograms(ctx context.Context, p *pool) error {
 			return err
 		}
 	}
-	have := p.loaded()
-	if n.hook.name != HookXDP || have.xdp != nil && have.pass != nil {
+	if n.hook.name != HookXDP {
 		return nil
+	}
+	return n.ensureFastLane(ctx, p, [6]byte(mac))
+}
+
+// ensureFastLane loads the XDP pair, for a device with that address.
+func (n *Node) ensureFastLane(ctx context.Context, p *pool, mac [6]byte) error {
+	have := p.loaded()
+	if have.xdp != nil && have.pass != nil {
+		if fits, err := n.objects[p.family].knowsMAC(have.xdp, mac); fits || err != nil {
+			return err
+		}
 	}
 	if err := n.step(ctx, "load XDP programs"); err != nil {
 		return err
 	}
 	whole := *have
-	whole.xdp, whole.pass, err = n.loadXDP(p.family, p.number, p.view.Maps())
+	var err error
+	whole.xdp, whole.pass, err = n.loadXDP(p.family, p.number, mac, p.view.Maps())
 	if err != nil {
 		return err
 	}
