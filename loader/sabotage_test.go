@@ -200,7 +200,7 @@ func hookSabotage() map[string]map[string]func(*site) error {
 			"peer detached": detach(linkPeer),
 			"tcx detached":  detach(linkTCX),
 			"offload on": func(s *site) error {
-				return (&Node{}).setFeature(context.Background(), s.outside.Attrs().Name, checksumOffload, true)
+				return (&Node{}).setOffloads(context.Background(), s.outside.Attrs().Name, true)
 			},
 		},
 	}

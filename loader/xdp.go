@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checksumOffload is the feature that lets a sender leave a TCP checksum to the
-// device. XDP on a veth device sees such a frame as it is, with no way to know; the
-// receiver would, and drop it. So with XDP both ends finish their checksums.
-const checksumOffload = "tx-checksum-ip-generic"
+// offloads are what a sender may leave to the device: a checksum, and the frame's VLAN
+// tags. XDP on a veth device sees such a frame as it is, with no way to know: the receiver
+// of a wrong sum would, and drop it; and a frame of another VLAN would look like one of
+// ours. So with XDP both ends do that work themselves.
+var offloads = []string{"tx-checksum-ip-generic", "tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"}
 
 // ensureXDP attaches the fast path to the inside device. A veth device delivers
 // what was sent by XDP_TX only if its peer polls, which a program on the peer
@@ -73,16 +74,16 @@ func xdpLink(name string, program *ebpf.Program, device netlink.Link, enter func
 	}
 }
 
-// offload switches the checksum offload of both ends.
+// offload switches the offloads of both ends.
 func (n *Node) offload(ctx context.Context, p *pool, w wiring, on bool) error {
-	if err := n.setFeature(ctx, w.outside.Attrs().Name, checksumOffload, on); err != nil {
+	if err := n.setOffloads(ctx, w.outside.Attrs().Name, on); err != nil {
 		return err
 	}
-	return p.ns.do(func() error { return n.setFeature(ctx, w.inside.Attrs().Name, checksumOffload, on) })
+	return p.ns.do(func() error { return n.setOffloads(ctx, w.inside.Attrs().Name, on) })
 }
 
-// setFeature switches a device's feature; it works in the calling thread's namespace.
-func (n *Node) setFeature(ctx context.Context, device, name string, on bool) error {
+// setOffloads switches a device's offloads; it works in the calling thread's namespace.
+func (n *Node) setOffloads(ctx context.Context, device string, on bool) error {
 	tool, err := ethtool.NewEthtool()
 	if err != nil {
 		return fmt.Errorf("open ethtool: %w", err)
@@ -92,14 +93,20 @@ func (n *Node) setFeature(ctx context.Context, device, name string, on bool) err
 	if err != nil {
 		return fmt.Errorf("read features of %s: %w", device, err)
 	}
-	if current, known := has[name]; known && current == on {
+	different := map[string]bool{}
+	for _, name := range offloads {
+		if current, known := has[name]; known && current != on {
+			different[name] = on
+		}
+	}
+	if len(different) == 0 {
 		return nil
 	}
-	if err := n.step(ctx, "switch "+name); err != nil {
+	if err := n.step(ctx, "switch offloads"); err != nil {
 		return err
 	}
-	if err := tool.Change(device, map[string]bool{name: on}); err != nil {
-		return fmt.Errorf("switch %s of %s: %w", name, device, err)
+	if err := tool.Change(device, different); err != nil {
+		return fmt.Errorf("switch offloads of %s: %w", device, err)
 	}
 	return nil
 }
