@@ -140,9 +140,11 @@ func TestPersistenceInPut(t *testing.T) {
 }
 
 // recorder notes what the service tells the node.
-type recorder struct{ pools []string }
+type recorder struct{ pools, routers []string }
 
 func (r *recorder) PoolsChanged(ids ...string) { r.pools = append(r.pools, ids...) }
+
+func (r *recorder) RoutersChanged(ids ...string) { r.routers = append(r.routers, ids...) }
 
 func (r *recorder) take() []string {
 	pools := r.pools
