@@ -6,6 +6,7 @@ import (
 	"qlbaas/healthd"
 	"qlbaas/lbaas"
 	"qlbaas/loader"
+	"qlbaas/loader/router"
 )
 
 // Node is this machine's data plane. All methods are safe for concurrent use.
@@ -33,6 +34,22 @@ type Node interface {
 	Refresh(ctx context.Context) (drifted []string, err error)
 }
 
+// RouterNode is this machine's routers; router.Node is one. All methods are safe for
+// concurrent use.
+type RouterNode interface {
+	// Apply makes the node look as r says; it is cheap when nothing differs.
+	Apply(ctx context.Context, r router.Router) error
+	// Remove takes everything of a router away; what is not there is no error.
+	Remove(ctx context.Context, id string) error
+	// Deployed names the routers that have anything on this node.
+	Deployed() ([]string, error)
+	// Refresh names the routers that no longer look as they were applied.
+	Refresh(ctx context.Context) (drifted []string, err error)
+	// Stats and Status return router.ErrNotDeployed for routers that are not there.
+	Stats(id string) (router.Stats, error)
+	Status(id string) (router.Status, error)
+}
+
 // State is the wanted state and the place for outcomes; lbaas.Service is one.
 type State interface {
 	PoolIDs(ctx context.Context) ([]string, error)
@@ -40,6 +57,8 @@ type State interface {
 	SetStatuses(ctx context.Context, reports ...lbaas.Report) error
 	CloseStats(ctx context.Context, poolID string, last lbaas.Counters) error
 	OpenStats(ctx context.Context, poolID string) error
+	RouterIDs(ctx context.Context) ([]string, error)
+	RouterConfig(ctx context.Context, id string) (lbaas.RouterConfig, error)
 }
 
 // Checker probes members; healthd.Checker is one.
