@@ -54,7 +54,7 @@ func TestFloatingErrors(t *testing.T) {
 			g.carriesLate("about a datagram without sum", complaint(plainHost, out, noSum, packet.Unreachable(3), 0))
 			g.carriesLate("bare header", complaint(plainHost, out, fromInside, packet.Unreachable(3), 1))
 			g.fragmentQuoted(out)
-			g.brokenQuotes(out)
+			g.quotesOfNothing(out)
 		}
 		g.carriesLate("from the second leg", complaint(otherHost, true, query, packet.Unreachable(3), 0))
 		p := complaint(lostHost, false, query, packet.Unreachable(3), 0)
@@ -106,7 +106,7 @@ func (g *gate) fragmentQuoted(out bool) {
 }
 
 // Quotes of nothing that has gone through the floating IP.
-func (g *gate) brokenQuotes(out bool) {
+func (g *gate) quotesOfNothing(out bool) {
 	p := complaint(plainHost, out, query, packet.Unreachable(3), 0)
 	six, two := uint8(6), uint8(2)
 	for name, change := range map[string]func(*packet.IPv4){
