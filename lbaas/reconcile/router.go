@@ -171,32 +171,50 @@ func (r *Reconciler) reconcileRouter(ctx context.Context, id string) error {
 			err = fmt.Errorf("apply router %s: %w", id, err)
 		}
 	}
-	if err == nil || ctx.Err() == nil {
-		r.statuses.put(routerReports(cfg, err)...)
+	switch {
+	case err == nil:
+		r.statuses.put(routerSucceeded(cfg)...)
+	case ctx.Err() == nil:
+		_, missing := r.opts.Routers.Status(id)
+		r.statuses.put(routerFailed(cfg, err, missing == nil)...)
 	}
 	return err
 }
 
-// routerReports says what became of a router and its floating IPs. After a failure the
-// node does what it did before, so that floating IPs that worked still do.
-func routerReports(cfg lbaas.RouterConfig, err error) []lbaas.Report {
-	status, works, why := lbaas.StatusActive, lbaas.StatusDown, ""
+// routerSucceeded says that the node is as wanted.
+func routerSucceeded(cfg lbaas.RouterConfig) []lbaas.Report {
+	out := []lbaas.Report{routerReport(cfg, lbaas.StatusActive, "")}
+	works := lbaas.StatusDown
 	if cfg.Router.AdminStateUp && cfg.Gateway != nil {
 		works = lbaas.StatusActive
 	}
-	if err != nil {
-		status, works, why = lbaas.StatusError, lbaas.StatusError, clip(err.Error())
-	}
-	out := []lbaas.Report{{
-		Kind: lbaas.KindRouter, ID: cfg.Router.ID, Generation: cfg.Router.Generation, Status: status, Description: why,
-	}}
 	for _, f := range cfg.FloatingIPs {
-		if err != nil && f.Status == lbaas.StatusActive {
-			continue
-		}
-		out = append(out, lbaas.Report{
-			Kind: lbaas.KindFloatingIP, ID: f.ID, Generation: f.Generation, Status: works, Description: why,
-		})
+		out = append(out, floatingReport(f, works, ""))
 	}
 	return out
+}
+
+// routerFailed says why not. A router that is there goes on doing what it did before:
+// floating IPs that worked still do.
+func routerFailed(cfg lbaas.RouterConfig, err error, there bool) []lbaas.Report {
+	why := clip(err.Error())
+	out := []lbaas.Report{routerReport(cfg, lbaas.StatusError, why)}
+	for _, f := range cfg.FloatingIPs {
+		if !there || f.Status != lbaas.StatusActive {
+			out = append(out, floatingReport(f, lbaas.StatusError, why))
+		}
+	}
+	return out
+}
+
+func routerReport(cfg lbaas.RouterConfig, status lbaas.Status, why string) lbaas.Report {
+	return lbaas.Report{
+		Kind: lbaas.KindRouter, ID: cfg.Router.ID, Generation: cfg.Router.Generation, Status: status, Description: why,
+	}
+}
+
+func floatingReport(f lbaas.FloatingIP, status lbaas.Status, why string) lbaas.Report {
+	return lbaas.Report{
+		Kind: lbaas.KindFloatingIP, ID: f.ID, Generation: f.Generation, Status: status, Description: why,
+	}
 }
