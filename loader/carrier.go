@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"qlbaas/loader/rtnl"
 )
 
 // carrierPatience bounds the wait for a device's carrier; the kernel may take a
@@ -19,7 +21,7 @@ func (n *Node) awaitCarrier(ctx context.Context, routes *netlink.Handle, device 
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for end := time.Now().Add(carrierPatience); time.Now().Before(end); {
-		link, err := linkByIndex(routes, device)
+		link, err := rtnl.LinkByIndex(routes, device)
 		if err != nil {
 			return err
 		}

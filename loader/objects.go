@@ -235,12 +235,3 @@ func mapID(m *ebpf.Map) (ebpf.MapID, error) {
 	id, _ := info.ID()
 	return id, nil
 }
-
-func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
-	info, err := p.Info()
-	if err != nil {
-		return 0, fmt.Errorf("look at program: %w", err)
-	}
-	id, _ := info.ID()
-	return id, nil
-}

@@ -57,7 +57,7 @@ func (n *Node) ensurePorts(ctx context.Context, p *pool, b *Balancer) error {
 	if first <= b.VIP.Port && b.VIP.Port <= last {
 		reserved = strconv.Itoa(int(b.VIP.Port))
 	}
-	return p.ns.do(func() error {
+	return p.ns.Do(func() error {
 		return n.setSysctls(ctx, []sysctl{
 			{path: "ipv4/ip_local_reserved_ports", value: reserved},
 			{path: "ipv4/ip_local_port_range", value: ports},

@@ -8,6 +8,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/rtnl"
 )
 
 // wiring is a pool's veth pair as it is now.
@@ -19,8 +22,8 @@ type wiring struct {
 
 // findWiring looks for the pool's pair by names, alias and by who is whose peer, so
 // that it is found after it was renamed. What is missing is nil.
-func (n *Node) findWiring(ns *namespace, b *Balancer) (w wiring, err error) {
-	if w.inside, err = linkByName(ns.routes, insideName(b.VIP.PortID)); err != nil {
+func (n *Node) findWiring(ns *netspace.Namespace, b *Balancer) (w wiring, err error) {
+	if w.inside, err = rtnl.LinkByName(ns.Routes, insideName(b.VIP.PortID)); err != nil {
 		return w, err
 	}
 	if w.outside, err = n.findOutside(b); err != nil {
@@ -28,13 +31,13 @@ func (n *Node) findWiring(ns *namespace, b *Balancer) (w wiring, err error) {
 	}
 	switch {
 	case w.inside == nil && w.outside != nil:
-		peer, err := linkByIndex(ns.routes, w.outside.Attrs().ParentIndex)
+		peer, err := rtnl.LinkByIndex(ns.Routes, w.outside.Attrs().ParentIndex)
 		if err == nil && peer != nil && paired(peer, w.outside) {
 			w.inside = peer
 		}
 		return w, err
 	case w.outside == nil && w.inside != nil:
-		peer, err := linkByIndex(n.routes, w.inside.Attrs().ParentIndex)
+		peer, err := rtnl.LinkByIndex(n.routes, w.inside.Attrs().ParentIndex)
 		if err == nil && peer != nil && paired(w.inside, peer) {
 			w.outside = peer
 		}
@@ -45,11 +48,11 @@ func (n *Node) findWiring(ns *namespace, b *Balancer) (w wiring, err error) {
 
 func (n *Node) findOutside(b *Balancer) (netlink.Link, error) {
 	name := outsideName(b.VIP.PortID)
-	found, err := linkByName(n.routes, name)
+	found, err := rtnl.LinkByName(n.routes, name)
 	if err != nil || found != nil {
 		return found, err
 	}
-	devices, err := dump(n.routes.LinkList)
+	devices, err := rtnl.Dump(n.routes.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
@@ -99,7 +102,7 @@ func (n *Node) ensureWiring(ctx context.Context, p *pool, b *Balancer) (wiring, 
 
 // findBridge returns the device that the outside device joins.
 func (n *Node) findBridge(name string) (netlink.Link, error) {
-	bridge, err := linkByName(n.routes, name)
+	bridge, err := rtnl.LinkByName(n.routes, name)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +116,7 @@ func (n *Node) findBridge(name string) (netlink.Link, error) {
 }
 
 // remakeWiring replaces what is left of a pair by a new one.
-func (n *Node) remakeWiring(ctx context.Context, ns *namespace, b *Balancer, old wiring, mtu int) (wiring, error) {
+func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Balancer, old wiring, mtu int) (wiring, error) {
 	if old.outside != nil {
 		if err := n.ownOutside(b, old.outside); err != nil {
 			return wiring{}, err
@@ -123,12 +126,12 @@ func (n *Node) remakeWiring(ctx context.Context, ns *namespace, b *Balancer, old
 		}
 	}
 	// Its peer may have been the one just deleted, and then it is gone as well.
-	inside, err := linkByName(ns.routes, insideName(b.VIP.PortID))
+	inside, err := rtnl.LinkByName(ns.Routes, insideName(b.VIP.PortID))
 	if err != nil {
 		return wiring{}, err
 	}
 	if inside != nil {
-		if err := n.deleteLink(ctx, ns.routes, inside); err != nil {
+		if err := n.deleteLink(ctx, ns.Routes, inside); err != nil {
 			return wiring{}, err
 		}
 	}
@@ -141,7 +144,7 @@ func (n *Node) remakeWiring(ctx context.Context, ns *namespace, b *Balancer, old
 	pair.PeerName = insideName(b.VIP.PortID)
 	pair.PeerHardwareAddr = b.VIP.MAC
 	pair.PeerMTU = uint32(mtu)
-	pair.PeerNamespace = netlink.NsFd(ns.file.Fd())
+	pair.PeerNamespace = netlink.NsFd(ns.File.Fd())
 	if err := n.routes.LinkAdd(pair); err != nil {
 		return wiring{}, fmt.Errorf("make device pair %s and %s: %w", attrs.Name, pair.PeerName, err)
 	}
@@ -170,8 +173,8 @@ func (n *Node) deleteLink(ctx context.Context, routes *netlink.Handle, link netl
 
 // dropStrangers deletes what else of ours is in the namespace: the device of a
 // port that the VIP had before.
-func (n *Node) dropStrangers(ctx context.Context, ns *namespace, w wiring) error {
-	devices, err := dump(ns.routes.LinkList)
+func (n *Node) dropStrangers(ctx context.Context, ns *netspace.Namespace, w wiring) error {
+	devices, err := rtnl.Dump(ns.Routes.LinkList)
 	if err != nil {
 		return fmt.Errorf("list devices: %w", err)
 	}
@@ -179,7 +182,7 @@ func (n *Node) dropStrangers(ctx context.Context, ns *namespace, w wiring) error
 		if d.Type() != "veth" || d.Attrs().Index == w.inside.Attrs().Index {
 			continue
 		}
-		if err := n.deleteLink(ctx, ns.routes, d); err != nil {
+		if err := n.deleteLink(ctx, ns.Routes, d); err != nil {
 			return err
 		}
 	}
@@ -187,7 +190,7 @@ func (n *Node) dropStrangers(ctx context.Context, ns *namespace, w wiring) error
 }
 
 func (n *Node) mendInside(ctx context.Context, p *pool, b *Balancer, inside netlink.Link, mtu int) error {
-	routes := p.ns.routes
+	routes := p.ns.Routes
 	if err := n.rename(ctx, routes, inside, insideName(b.VIP.PortID)); err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ type Stats struct {
 // lengths of every segment, packets are segments. They start at nothing when the
 // floating IP comes to the router, and are kept over restarts and upgrades.
 type FloatingStats struct {
-	ID                                         string
+	ID                                       string
 	PacketsIn, BytesIn, PacketsOut, BytesOut uint64
 }
 
