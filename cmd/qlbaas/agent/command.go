@@ -18,6 +18,8 @@ import (
 type Node interface {
 	reconcile.Node
 	healthd.Sockets
+	// Routers are the routers of the same machine.
+	Routers() reconcile.RouterNode
 	// Close lets go of the data plane and leaves it running.
 	Close() error
 }

@@ -29,7 +29,7 @@ func TestOutput(t *testing.T) {
 		"DELETE /v2.0/lb/pools/" + poolB:                    ``,
 		"POST /v2.0/lb/pools/" + poolA + "/health_monitors": `{"health_monitor":{}}`,
 		"GET /v2.0/lb/pools/" + poolA + "/stats":            `{"stats":{"bytes_in":1,"bytes_out":2,"active_connections":3,"total_connections":4}}`,
-		"GET /qlbaas/status":                                `{"version":"1.0","uptime":12,"hook":"tcx","pools":[{"id":"` + poolA + `","name":"web\u0007","state":"ACTIVE","hook":"tcx","generation":3,"flows_used":1,"flows_limit":16384,"members_up":1,"members_total":2,"last_error":null}]}`,
+		"GET /qlbaas/status":                                `{"version":"1.0","uptime":12,"hook":"tcx","pools":[{"id":"` + poolA + `","name":"web\u0007","state":"ACTIVE","hook":"tcx","generation":3,"flows_used":1,"flows_limit":16384,"members_up":1,"members_total":2,"last_error":null}],"routers":[{"id":"` + routerA + `","name":"gate","state":"ERROR","hook":"xdp","interfaces":2,"floating":1,"last_error":"no such bridge"}]}`,
 	}
 	member := []string{"member", "create", "web", "--address", "10.0.0.1", "--protocol-port", "80"}
 	for name, args := range map[string][]string{
