@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"qlbaas/loader/device"
 	"qlbaas/loader/netspace"
 	"qlbaas/loader/rtnl"
 )
@@ -207,6 +208,6 @@ func (n *Node) ensureLoopback(ctx context.Context, ns *netspace.Namespace) error
 	if err != nil || lo == nil {
 		return err
 	}
-	_, err = n.setUp(ctx, ns.Routes, lo, true)
+	_, err = device.SetUp(ctx, n.steps(), ns.Routes, lo, true)
 	return err
 }

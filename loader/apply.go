@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"qlbaas/loader/device"
 	"qlbaas/loader/hook"
 )
 
@@ -181,7 +182,7 @@ func (n *Node) ensureTraffic(ctx context.Context, p *pool, b *Balancer, w wiring
 	if err := n.ensureAddress(ctx, p, b, w.inside); err != nil {
 		return err
 	}
-	came, err := n.setUp(ctx, p.ns.Routes, w.inside, b.VIP.AdminUp)
+	came, err := device.SetUp(ctx, n.steps(), p.ns.Routes, w.inside, b.VIP.AdminUp)
 	if err != nil {
 		return err
 	}
@@ -191,10 +192,10 @@ func (n *Node) ensureTraffic(ctx context.Context, p *pool, b *Balancer, w wiring
 		return nil
 	}
 	if joined || came {
-		if err := n.awaitCarrier(ctx, n.routes, w.outside.Attrs().Index); err != nil {
+		if err := device.AwaitCarrier(ctx, n.log, n.routes, w.outside.Attrs().Index); err != nil {
 			return err
 		}
-		if err := n.awaitCarrier(ctx, p.ns.Routes, w.inside.Attrs().Index); err != nil {
+		if err := device.AwaitCarrier(ctx, n.log, p.ns.Routes, w.inside.Attrs().Index); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"qlbaas/loader/device"
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
 	"qlbaas/loader/rtnl"
@@ -35,7 +36,7 @@ func TestDeployed(t *testing.T) {
 		t.Errorf("MAC %s, not %s", got, want)
 	}
 	for _, up := range []netlink.Link{s.inside, s.outside} {
-		if !isUp(up) || up.Attrs().MTU != 1500 {
+		if !device.IsUp(up) || up.Attrs().MTU != 1500 {
 			t.Errorf("%+v", up.Attrs())
 		}
 	}

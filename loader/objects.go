@@ -1,18 +1,15 @@
 package loader
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	stdmaps "maps"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
 
 	"qlbaas/bpf"
+	"qlbaas/loader/hook"
 	"qlbaas/maps"
 )
 
@@ -23,9 +20,8 @@ const (
 	programExpiry  = "start_expiry"
 	programXDP     = "xdp_lb"
 	programPass    = "xdp_pass"
-	constants      = ".rodata"
+	constants      = hook.Constants
 	numberVariable = "pool_number"
-	buildDigits    = 12
 )
 
 // objects are the compiled programs and maps of one family that this binary carries.
@@ -54,23 +50,7 @@ func readPair(loadTC, loadXDP func() (*ebpf.CollectionSpec, error)) (objects, er
 	if err != nil {
 		return objects{}, fmt.Errorf("read embedded programs: %w", err)
 	}
-	digest := sha256.New()
-	writeIdentity(digest, tc)
-	writeIdentity(digest, xdp)
-	return objects{tc: tc, xdp: xdp, build: hex.EncodeToString(digest.Sum(nil))[:buildDigits]}, nil
-}
-
-// writeIdentity writes all that makes a program do what it does.
-func writeIdentity(digest hash.Hash, spec *ebpf.CollectionSpec) {
-	for _, name := range slices.Sorted(stdmaps.Keys(spec.Programs)) {
-		fmt.Fprintf(digest, "%s\n%+v\n", name, spec.Programs[name].Instructions)
-	}
-	for _, name := range slices.Sorted(stdmaps.Keys(spec.Variables)) {
-		fmt.Fprintf(digest, "%s %x\n", name, spec.Variables[name].Value)
-	}
-	if rodata := spec.Maps[constants]; rodata != nil {
-		fmt.Fprintf(digest, "%v\n", rodata.Contents)
-	}
+	return objects{tc: tc, xdp: xdp, build: hook.Build(tc, xdp)}, nil
 }
 
 // makePoolMaps makes a pool's empty maps, with room for so many source addresses.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"qlbaas/loader/device"
 	"qlbaas/loader/netspace"
 	"qlbaas/loader/rtnl"
 )
@@ -80,7 +81,7 @@ func (n *Node) removeDevices(ctx context.Context, p *pool) error {
 		if poolOfAlias(d.Attrs().Alias) != p.id {
 			continue
 		}
-		if err := n.deleteLink(ctx, n.routes, d); err != nil {
+		if err := device.Delete(ctx, n.steps(), n.routes, d); err != nil {
 			return err
 		}
 	}
@@ -109,7 +110,7 @@ func (n *Node) emptyNamespace(ctx context.Context, ns *netspace.Namespace) error
 		if _, ok := d.(*netlink.Veth); !ok {
 			continue
 		}
-		if err := n.deleteLink(ctx, ns.Routes, d); err != nil {
+		if err := device.Delete(ctx, n.steps(), ns.Routes, d); err != nil {
 			return err
 		}
 	}

@@ -3,12 +3,11 @@ package loader
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
+	"qlbaas/loader/device"
 	"qlbaas/loader/netspace"
 	"qlbaas/loader/rtnl"
 )
@@ -32,13 +31,13 @@ func (n *Node) findWiring(ns *netspace.Namespace, b *Balancer) (w wiring, err er
 	switch {
 	case w.inside == nil && w.outside != nil:
 		peer, err := rtnl.LinkByIndex(ns.Routes, w.outside.Attrs().ParentIndex)
-		if err == nil && peer != nil && paired(peer, w.outside) {
+		if err == nil && peer != nil && device.Paired(peer, w.outside) {
 			w.inside = peer
 		}
 		return w, err
 	case w.outside == nil && w.inside != nil:
 		peer, err := rtnl.LinkByIndex(n.routes, w.inside.Attrs().ParentIndex)
-		if err == nil && peer != nil && paired(w.inside, peer) {
+		if err == nil && peer != nil && device.Paired(w.inside, peer) {
 			w.outside = peer
 		}
 		return w, err
@@ -64,13 +63,6 @@ func (n *Node) findOutside(b *Balancer) (netlink.Link, error) {
 	return nil, nil
 }
 
-// paired tells whether two devices of different namespaces are each other's peer.
-func paired(inside, outside netlink.Link) bool {
-	return inside.Type() == "veth" && outside.Type() == "veth" &&
-		inside.Attrs().ParentIndex == outside.Attrs().Index &&
-		outside.Attrs().ParentIndex == inside.Attrs().Index
-}
-
 // ensureWiring makes the pair, or mends it. The devices come out with their names,
 // MAC and MTU but, when they are new, down: nothing may be heard of them before
 // guard and program are there.
@@ -83,7 +75,7 @@ func (n *Node) ensureWiring(ctx context.Context, p *pool, b *Balancer) (wiring, 
 	if err != nil {
 		return wiring{}, err
 	}
-	if w.inside == nil || w.outside == nil || !paired(w.inside, w.outside) {
+	if w.inside == nil || w.outside == nil || !device.Paired(w.inside, w.outside) {
 		if w, err = n.remakeWiring(ctx, p.ns, b, w, bridge.Attrs().MTU); err != nil {
 			return wiring{}, err
 		}
@@ -121,7 +113,7 @@ func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Bala
 		if err := n.ownOutside(b, old.outside); err != nil {
 			return wiring{}, err
 		}
-		if err := n.deleteLink(ctx, n.routes, old.outside); err != nil {
+		if err := device.Delete(ctx, n.steps(), n.routes, old.outside); err != nil {
 			return wiring{}, err
 		}
 	}
@@ -131,7 +123,7 @@ func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Bala
 		return wiring{}, err
 	}
 	if inside != nil {
-		if err := n.deleteLink(ctx, ns.Routes, inside); err != nil {
+		if err := device.Delete(ctx, n.steps(), ns.Routes, inside); err != nil {
 			return wiring{}, err
 		}
 	}
@@ -161,16 +153,6 @@ func (n *Node) ownOutside(b *Balancer, outside netlink.Link) error {
 	return fmt.Errorf("device %s is there already and is not this pool's", attrs.Name)
 }
 
-func (n *Node) deleteLink(ctx context.Context, routes *netlink.Handle, link netlink.Link) error {
-	if err := n.step(ctx, "delete device"); err != nil {
-		return err
-	}
-	if err := routes.LinkDel(link); err != nil {
-		return fmt.Errorf("delete device %s: %w", link.Attrs().Name, err)
-	}
-	return nil
-}
-
 // dropStrangers deletes what else of ours is in the namespace: the device of a
 // port that the VIP had before.
 func (n *Node) dropStrangers(ctx context.Context, ns *netspace.Namespace, w wiring) error {
@@ -182,7 +164,7 @@ func (n *Node) dropStrangers(ctx context.Context, ns *netspace.Namespace, w wiri
 		if d.Type() != "veth" || d.Attrs().Index == w.inside.Attrs().Index {
 			continue
 		}
-		if err := n.deleteLink(ctx, ns.Routes, d); err != nil {
+		if err := device.Delete(ctx, n.steps(), ns.Routes, d); err != nil {
 			return err
 		}
 	}
@@ -191,7 +173,7 @@ func (n *Node) dropStrangers(ctx context.Context, ns *netspace.Namespace, w wiri
 
 func (n *Node) mendInside(ctx context.Context, p *pool, b *Balancer, inside netlink.Link, mtu int) error {
 	routes := p.ns.Routes
-	if err := n.rename(ctx, routes, inside, insideName(b.VIP.PortID)); err != nil {
+	if err := device.Rename(ctx, n.steps(), routes, inside, insideName(b.VIP.PortID)); err != nil {
 		return err
 	}
 	if !bytes.Equal(inside.Attrs().HardwareAddr, b.VIP.MAC) {
@@ -203,11 +185,11 @@ func (n *Node) mendInside(ctx context.Context, p *pool, b *Balancer, inside netl
 		}
 		p.announce = true
 	}
-	return n.setMTU(ctx, routes, inside, mtu)
+	return device.SetMTU(ctx, n.steps(), routes, inside, mtu)
 }
 
 func (n *Node) mendOutside(ctx context.Context, b *Balancer, outside netlink.Link, mtu int) error {
-	if err := n.rename(ctx, n.routes, outside, outsideName(b.VIP.PortID)); err != nil {
+	if err := device.Rename(ctx, n.steps(), n.routes, outside, outsideName(b.VIP.PortID)); err != nil {
 		return err
 	}
 	if alias := deviceAlias(b.PoolID); outside.Attrs().Alias != alias {
@@ -219,66 +201,11 @@ func (n *Node) mendOutside(ctx context.Context, b *Balancer, outside netlink.Lin
 		}
 	}
 	// A bridge's port speaks no IP itself.
-	quiet := []sysctl{{path: "ipv6/conf/" + outsideName(b.VIP.PortID) + "/disable_ipv6", value: "1", optional: true}}
+	quiet := []sysctl{{Path: "ipv6/conf/" + outsideName(b.VIP.PortID) + "/disable_ipv6", Value: "1", Optional: true}}
 	if err := n.setSysctls(ctx, quiet); err != nil {
 		return err
 	}
-	return n.setMTU(ctx, n.routes, outside, mtu)
-}
-
-// rename takes the device down for a moment where the kernel wants that (before
-// Linux 6.2).
-func (n *Node) rename(ctx context.Context, routes *netlink.Handle, link netlink.Link, name string) error {
-	if link.Attrs().Name == name {
-		return nil
-	}
-	if err := n.step(ctx, "rename device"); err != nil {
-		return err
-	}
-	err := routes.LinkSetName(link, name)
-	if errors.Is(err, unix.EBUSY) {
-		if err := routes.LinkSetDown(link); err != nil {
-			return fmt.Errorf("set %s down: %w", link.Attrs().Name, err)
-		}
-		err = routes.LinkSetName(link, name)
-	}
-	if err != nil {
-		return fmt.Errorf("rename %s to %s: %w", link.Attrs().Name, name, err)
-	}
-	return nil
-}
-
-func (n *Node) setMTU(ctx context.Context, routes *netlink.Handle, link netlink.Link, mtu int) error {
-	if link.Attrs().MTU == mtu {
-		return nil
-	}
-	if err := n.step(ctx, "set MTU"); err != nil {
-		return err
-	}
-	if err := routes.LinkSetMTU(link, mtu); err != nil {
-		return fmt.Errorf("set MTU of %s to %d: %w", link.Attrs().Name, mtu, err)
-	}
-	return nil
-}
-
-func isUp(link netlink.Link) bool { return link.Attrs().RawFlags&unix.IFF_UP != 0 }
-
-// setUp makes a device's administrative state as wanted and tells whether it came up.
-func (n *Node) setUp(ctx context.Context, routes *netlink.Handle, link netlink.Link, up bool) (cameUp bool, err error) {
-	if isUp(link) == up {
-		return false, nil
-	}
-	change, word := routes.LinkSetDown, "down"
-	if up {
-		change, word = routes.LinkSetUp, "up"
-	}
-	if err := n.step(ctx, "set device "+word); err != nil {
-		return false, err
-	}
-	if err := change(link); err != nil {
-		return false, fmt.Errorf("set %s %s: %w", link.Attrs().Name, word, err)
-	}
-	return up, nil
+	return device.SetMTU(ctx, n.steps(), n.routes, outside, mtu)
 }
 
 // joinBridge makes the outside device a port of the bridge, and sets it up.
@@ -296,6 +223,6 @@ func (n *Node) joinBridge(ctx context.Context, outside netlink.Link, b *Balancer
 		}
 		cameUp = true
 	}
-	up, err := n.setUp(ctx, n.routes, outside, true)
+	up, err := device.SetUp(ctx, n.steps(), n.routes, outside, true)
 	return cameUp || up, err
 }

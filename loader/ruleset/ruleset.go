@@ -16,7 +16,14 @@ import (
 // Table is a wanted table: chains in order, and the rules of each.
 type Table struct {
 	Table  *nftables.Table
+	Sets   []Set
 	Chains []Chain
+}
+
+// Set is a wanted named set, or map, with its elements.
+type Set struct {
+	*nftables.Set
+	Elements []nftables.SetElement
 }
 
 // Chain is a wanted chain with its rules.
@@ -30,6 +37,11 @@ func (g Table) Install(nft *nftables.Conn) error {
 	nft.AddTable(g.Table) // so that the deletion finds one
 	nft.DelTable(g.Table)
 	nft.AddTable(g.Table)
+	for _, set := range g.Sets {
+		if err := nft.AddSet(set.Set, set.Elements); err != nil {
+			return fmt.Errorf("set elements of %s: %w", set.Name, err)
+		}
+	}
 	for _, chain := range g.Chains {
 		nft.AddChain(chain.Chain)
 		for _, rule := range chain.Rules {
@@ -57,6 +69,9 @@ func (g Table) Stands(nft *nftables.Conn) (bool, error) {
 	if len(found) != len(g.Chains) {
 		return false, nil
 	}
+	if same, err := g.setsStand(nft); err != nil || !same {
+		return false, err
+	}
 	for _, chain := range g.Chains {
 		other := found[chain.Name]
 		if other == nil || !sameHook(chain.Chain, other) {
@@ -64,6 +79,32 @@ func (g Table) Stands(nft *nftables.Conn) (bool, error) {
 		}
 		if same, err := chain.stand(nft); err != nil || !same {
 			return false, err
+		}
+	}
+	return true, nil
+}
+
+// setsStand tells whether the kernel has these sets.
+func (g Table) setsStand(nft *nftables.Conn) (bool, error) {
+	for _, set := range g.Sets {
+		found, err := rtnl.Dump(func() ([]nftables.SetElement, error) { return nft.GetSetElements(set.Set) })
+		if errors.Is(err, unix.ENOENT) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("list elements of %s: %w", set.Name, err)
+		}
+		if len(found) != len(set.Elements) {
+			return false, nil
+		}
+		values := map[string]string{}
+		for _, e := range found {
+			values[string(e.Key)] = string(e.Val)
+		}
+		for _, e := range set.Elements {
+			if value, ok := values[string(e.Key)]; !ok || value != string(e.Val) {
+				return false, nil
+			}
 		}
 	}
 	return true, nil
