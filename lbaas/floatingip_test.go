@@ -94,7 +94,8 @@ func (r *routed) report(router string, status lbaas.Status) []lbaas.Report {
 func (r *routed) showsPortOf(id string) {
 	r.t.Helper()
 	page, err := r.svc.List(context.Background(), admin, lbaas.Ports, lbaas.Query{Filters: map[string][]string{
-		"device_owner": {"network:floatingip", "network:router_gateway", "network:router_interface"}}})
+		"device_owner": {"network:floatingip", "network:router_gateway", "network:router_interface"},
+	}})
 	if err != nil || len(page.Objects) != 3 {
 		r.t.Fatalf("%v %v", page.Objects, err)
 	}
@@ -124,10 +125,16 @@ func TestFloatingRefusals(t *testing.T) {
 		"PortNotFound":                         {{"port_id": nobody}},
 		"FloatingIPPortAlreadyAssociated":      {{"port_id": host}},
 		"ExternalGatewayForFloatingIPNotFound": {{"port_id": r.port(stray)}},
-		"BadRequest": {{"port_id": none}, {"port_id": two}, {"port_id": two, "fixed_ip_address": "10.0.0.52"},
-			{"fixed_ip_address": "10.0.0.50"}, {"port_id": nil, "fixed_ip_address": "10.0.0.50"},
+		"BadRequest": {
+			{"port_id": none},
+			{"port_id": two},
+			{"port_id": two, "fixed_ip_address": "10.0.0.52"},
+			{"fixed_ip_address": "10.0.0.50"},
+			{"port_id": nil, "fixed_ip_address": "10.0.0.50"},
 			{"port_id": vip["port_id"], "fixed_ip_address": "10.0.0.60"},
-			{"port_id": r.interfaceOf(router)}, {"port_id": r.gatewayPort(router)["id"]}},
+			{"port_id": r.interfaceOf(router)},
+			{"port_id": r.gatewayPort(router)["id"]},
+		},
 		"HTTPBadRequest": {{"port_id": "x"}, {"fixed_ip_address": "x"}, {"status": "ACTIVE"}, {"router_id": router}},
 	} {
 		for _, body := range bodies {

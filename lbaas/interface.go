@@ -23,7 +23,8 @@ func (s *Service) RemoveRouterInterface(ctx context.Context, c Caller, id string
 }
 
 func (s *Service) interfaces(ctx context.Context, c Caller, id string, body map[string]any,
-	do func(m *change, o *Router, subnetID, portID string) (*Port, error)) (Object, error) {
+	do func(m *change, o *Router, subnetID, portID string) (*Port, error),
+) (Object, error) {
 	in, err := interfaceDesc().forUpdate(c, body)
 	if err != nil {
 		return nil, err

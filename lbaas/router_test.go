@@ -129,7 +129,8 @@ func TestRouterLegs(t *testing.T) {
 	id := r.create(lbaas.Routers, object{"name": "r", "external_gateway_info": r.gateway()})
 	shown := r.show(lbaas.Routers, id)
 	want := lbaas.Object{"network_id": r.external, "enable_snat": true, "external_fixed_ips": []lbaas.Object{
-		{"subnet_id": r.outer, "ip_address": "10.10.10.2"}}}
+		{"subnet_id": r.outer, "ip_address": "10.10.10.2"},
+	}}
 	if fmt.Sprint(shown["external_gateway_info"]) != fmt.Sprint(want) || shown["status"] != "BUILD" {
 		t.Errorf("router: %v", shown)
 	}
@@ -196,13 +197,25 @@ func TestInterfaceRefusals(t *testing.T) {
 	two := r.port(inner, object{"subnet_id": overlap}, object{"subnet_id": overlap})
 	second, other := r.port(r.network), r.create(lbaas.Routers, object{})
 	for typ, bodies := range map[string][]object{
-		"BadRequest": {{}, {"subnet_id": bare, "port_id": second}, {"subnet_id": bare}, {"subnet_id": r.subnet},
-			{"subnet_id": overlap}, {"subnet_id": six}, {"port_id": second}, {"port_id": two}, {"subnet_id": r.outer}},
+		"BadRequest": {
+			{},
+			{"subnet_id": bare, "port_id": second},
+			{"subnet_id": bare},
+			{"subnet_id": r.subnet},
+			{"subnet_id": overlap},
+			{"subnet_id": six},
+			{"port_id": second},
+			{"port_id": two},
+			{"subnet_id": r.outer},
+		},
 		"HTTPBadRequest": {{"subnet_id": "x"}, {"subnet": r.subnet}},
 		"SubnetNotFound": {{"subnet_id": nobody}},
 		"PortNotFound":   {{"port_id": nobody}},
-		"PortInUse": {{"port_id": used}, {"port_id": r.show(lbaas.VIPs, vip)["port_id"]},
-			{"port_id": r.interfaceOf(id)}},
+		"PortInUse": {
+			{"port_id": used},
+			{"port_id": r.show(lbaas.VIPs, vip)["port_id"]},
+			{"port_id": r.interfaceOf(id)},
+		},
 	} {
 		for _, body := range bodies {
 			r.refuses(typ, r.plugging(id, body))
@@ -290,9 +303,12 @@ func TestGateway(t *testing.T) {
 	r.create(lbaas.Subnets, object{"network_id": six, "cidr": "2001:db8::/64"})
 	for typ, infos := range map[string][]any{
 		"HTTPBadRequest": {"x", object{"network": r.external}, object{"network_id": "x"}},
-		"InvalidInput": {object{"enable_snat": true}, with(object{"enable_snat": "perhaps"}),
+		"InvalidInput": {
+			object{"enable_snat": true},
+			with(object{"enable_snat": "perhaps"}),
 			with(object{"external_fixed_ips": []any{object{"subnet_id": subnet}}}),
-			with(object{"external_fixed_ips": []any{object{"ip_address": "10.10.10.7"}, object{"ip_address": "10.10.10.8"}}})},
+			with(object{"external_fixed_ips": []any{object{"ip_address": "10.10.10.7"}, object{"ip_address": "10.10.10.8"}}}),
+		},
 		"BadRequest":          {object{"network_id": r.network}, object{"network_id": six}},
 		"NetworkNotFound":     {object{"network_id": nobody}},
 		"InvalidIpForNetwork": {with(object{"external_fixed_ips": []any{object{"ip_address": "10.99.0.1"}}})},
@@ -340,12 +356,17 @@ func TestRoutes(t *testing.T) {
 		many = append(many, route(fmt.Sprintf("10.9.%d.0/24", i), "10.0.0.9"))
 	}
 	for typ, bodies := range map[string][]object{
-		"InvalidRoutes": {put(route("192.168.0.0/16", "10.0.0.1")), put(route("192.168.0.0/16", "10.5.0.1")),
-			put(route("10.0.0.0/24", "10.0.0.9")), put(route("0.0.0.0/0", "10.0.0.9")), put(route("192.168.0.0/16", "10.0.0.255"))},
+		"InvalidRoutes": {
+			put(route("192.168.0.0/16", "10.0.0.1")), put(route("192.168.0.0/16", "10.5.0.1")),
+			put(route("10.0.0.0/24", "10.0.0.9")), put(route("0.0.0.0/0", "10.0.0.9")), put(route("192.168.0.0/16", "10.0.0.255")),
+		},
 		"RoutesExhausted": {put(many...)},
-		"HTTPBadRequest": {put(route("192.168.0.1/16", "10.0.0.9")), put(route("x", "10.0.0.9")), put(route("2001:db8::/32", "10.0.0.9")),
-			put(route("192.168.0.0/16", "x")), put(object{"destination": "192.168.0.0/16"}), put("x"), {"routes": "x"},
-			put(route("192.168.0.0/16", "10.0.0.9"), route("192.168.0.0/16", "10.0.0.8"))},
+		"HTTPBadRequest": {
+			put(route("192.168.0.1/16", "10.0.0.9")), put(route("x", "10.0.0.9")), put(route("2001:db8::/32", "10.0.0.9")),
+			put(route("192.168.0.0/16", "x")), put(object{"destination": "192.168.0.0/16"}), put("x"),
+			{"routes": "x"},
+			put(route("192.168.0.0/16", "10.0.0.9"), route("192.168.0.0/16", "10.0.0.8")),
+		},
 	} {
 		for _, body := range bodies {
 			r.refuses(typ, r.updating(lbaas.Routers, id, body))

@@ -8,7 +8,8 @@ import (
 func (s *server) external(cidr string) fixture {
 	s.t.Helper()
 	network := s.must(201, "POST", "/v2.0/networks", object{"network": object{
-		"name": "ext", "router:external": true, "provider:physical_network": "br-ex"}})
+		"name": "ext", "router:external": true, "provider:physical_network": "br-ex",
+	}})
 	subnet := s.must(201, "POST", "/v2.0/subnets", object{"subnet": object{"network_id": network["id"], "cidr": cidr}})
 	return fixture{network["id"].(string), subnet["id"].(string)}
 }
@@ -16,7 +17,8 @@ func (s *server) external(cidr string) fixture {
 func (s *server) router(out, in fixture) string {
 	s.t.Helper()
 	id := s.must(201, "POST", "/v2.0/routers", object{"router": object{
-		"name": "r", "external_gateway_info": object{"network_id": out.network}}})["id"].(string)
+		"name": "r", "external_gateway_info": object{"network_id": out.network},
+	}})["id"].(string)
 	s.must(200, "PUT", "/v2.0/routers/"+id+"/add_router_interface", object{"subnet_id": in.subnet})
 	return id
 }
@@ -36,8 +38,10 @@ func TestRoutedShapes(t *testing.T) {
 	for path, want := range map[string]object{
 		"/v2.0/routers/" + router: {
 			"id": router, "tenant_id": "default", "name": "r", "description": "", "admin_state_up": true,
-			"external_gateway_info": object{"network_id": out.network, "enable_snat": true,
-				"external_fixed_ips": []any{object{"subnet_id": out.subnet, "ip_address": "10.10.10.2"}}},
+			"external_gateway_info": object{
+				"network_id": out.network, "enable_snat": true,
+				"external_fixed_ips": []any{object{"subnet_id": out.subnet, "ip_address": "10.10.10.2"}},
+			},
 			"routes": []any{}, "status": "BUILD", "status_description": nil, "availability_zone_hints": []any{},
 		},
 		"/v2.0/floatingips/" + floating: {
@@ -158,9 +162,11 @@ func TestRoutedTenancy(t *testing.T) {
 	b.refused(400, "BadRequest", "POST", "/v2.0/floatingips", object{"floatingip": object{"floating_network_id": rooms[1].network}})
 	b.refused(404, "NetworkNotFound", "POST", "/v2.0/floatingips", object{"floatingip": object{"floating_network_id": rooms[0].network}})
 	b.refused(403, "PolicyNotAuthorized", "POST", "/v2.0/floatingips", object{"floatingip": object{
-		"floating_network_id": out.network, "floating_ip_address": "10.10.10.99"}}, "floating_ip_address")
+		"floating_network_id": out.network, "floating_ip_address": "10.10.10.99",
+	}}, "floating_ip_address")
 	b.refused(403, "PolicyNotAuthorized", "PUT", "/v2.0/routers/"+routers[1], object{"router": object{
-		"external_gateway_info": object{"network_id": out.network, "enable_snat": false}}}, "enable_snat")
+		"external_gateway_info": object{"network_id": out.network, "enable_snat": false},
+	}}, "enable_snat")
 	for coll, want := range map[string]int{"routers": 1, "floatingips": 1, "ports": 2, "subnets": 1} {
 		if list := b.list("/v2.0/" + coll); len(list) != want {
 			t.Errorf("%s as b: %v, want %d", coll, list, want)
@@ -186,7 +192,8 @@ func TestSharedRouter(t *testing.T) {
 	a.must(200, "PUT", "/v2.0/routers/"+foreign["id"].(string)+"/add_router_interface", object{"port_id": port(a)})
 	host := port(b)
 	b.refused(404, "ExternalGatewayForFloatingIPNotFound", "POST", "/v2.0/floatingips", object{"floatingip": object{
-		"floating_network_id": out.network, "port_id": host}})
+		"floating_network_id": out.network, "port_id": host,
+	}})
 	if got := a.floating(out, object{"port_id": port(a)})["router_id"]; got != foreign["id"] {
 		t.Errorf("a's own router: %v", got)
 	}

@@ -193,8 +193,10 @@ func (s *fakeState) statesOf(id string) []string {
 func routed(n int) lbaas.RouterConfig {
 	leg := func(port int, address, cidr, gateway, bridge string) lbaas.RouterLeg {
 		return lbaas.RouterLeg{
-			Port: lbaas.Port{Header: lbaas.Header{ID: id('c', n*16+port)}, MACAddress: fmt.Sprintf("fa:16:3e:00:%02x:%02x", n, port),
-				FixedIPs: []lbaas.FixedIP{{IPAddress: netip.MustParseAddr(address)}}},
+			Port: lbaas.Port{
+				Header: lbaas.Header{ID: id('c', n*16+port)}, MACAddress: fmt.Sprintf("fa:16:3e:00:%02x:%02x", n, port),
+				FixedIPs: []lbaas.FixedIP{{IPAddress: netip.MustParseAddr(address)}},
+			},
 			Subnet:  lbaas.Subnet{CIDR: netip.MustParsePrefix(cidr), GatewayIP: netip.MustParseAddr(gateway)},
 			Network: lbaas.Network{PhysicalNetwork: bridge},
 		}

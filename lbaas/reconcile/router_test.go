@@ -45,13 +45,18 @@ func TestPlannedRouter(t *testing.T) {
 	got, err := plannedRouter(cfg)
 	want := router.Router{
 		ID: id('a', 1), AdminUp: true, SNAT: true,
-		External: &router.Leg{PortID: id('c', 17), MAC: net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 1, 1},
-			Address: netip.MustParsePrefix("10.10.10.6/24"), Bridge: "br-ex", Gateway: netip.MustParseAddr("10.10.10.1")},
-		Inside: []router.Leg{{PortID: id('c', 18), MAC: net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 1, 2},
-			Address: netip.MustParsePrefix("172.16.100.1/24"), Bridge: "br-int"}},
+		External: &router.Leg{
+			PortID: id('c', 17), MAC: net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 1, 1},
+			Address: netip.MustParsePrefix("10.10.10.6/24"), Bridge: "br-ex", Gateway: netip.MustParseAddr("10.10.10.1"),
+		},
+		Inside: []router.Leg{{
+			PortID: id('c', 18), MAC: net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 1, 2},
+			Address: netip.MustParsePrefix("172.16.100.1/24"), Bridge: "br-int",
+		}},
 		Floating: []router.Floating{
 			{ID: id('b', 17), Address: netip.MustParseAddr("10.10.10.17"), Fixed: netip.MustParseAddr("172.16.100.11")},
-			{ID: id('b', 18), Address: netip.MustParseAddr("10.10.10.18"), Fixed: netip.MustParseAddr("172.16.100.12")}},
+			{ID: id('b', 18), Address: netip.MustParseAddr("10.10.10.18"), Fixed: netip.MustParseAddr("172.16.100.12")},
+		},
 		Routes: []router.Route{{Destination: netip.MustParsePrefix("192.168.0.0/16"), NextHop: netip.MustParseAddr("172.16.100.9")}},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
