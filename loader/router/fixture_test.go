@@ -334,3 +334,18 @@ func (w *world) mtu(bridge string, size int) {
 	w.must(err)
 	w.must(netlink.LinkSetMTU(on, size))
 }
+
+// narrow gives a host a way out that carries less than the host lets others believe: they
+// are to find out.
+func (w *world) narrow(host *lab.Host, gateway netip.Addr, size int) {
+	w.Helper()
+	w.must(host.Netlink().RouteReplace(&netlink.Route{
+		Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, Gw: gateway.AsSlice(), MTU: size, MTULock: true, AdvMSS: 1460,
+	}))
+}
+
+// flushRoutes makes a host forget what it has found out.
+func (w *world) flushRoutes(host *lab.Host) {
+	w.Helper()
+	w.must(host.Sysctl("net.ipv4.route.flush", "1"))
+}

@@ -52,7 +52,7 @@ func (n *Node) ensurePrograms(ctx context.Context, r *router) error {
 		}
 	}
 	xdp := n.hook == hook.NameXDP
-	if ps := r.programs; ps != nil && ps.build == n.build && (!xdp || ps.xdp != nil) {
+	if ps := r.programs; ps != nil && ps.build == n.build && (!xdp || ps.xdp != nil && ps.pass != nil) {
 		return nil
 	}
 	if err := n.step(ctx, "load programs"); err != nil {
@@ -145,7 +145,7 @@ func (n *Node) dropOldPrograms(ctx context.Context, r *router) error {
 		}
 	}
 	ps := r.programs
-	if n.hook == hook.NameXDP || ps.xdp == nil {
+	if n.hook == hook.NameXDP || ps.xdp == nil && ps.pass == nil {
 		return nil
 	}
 	if err := n.step(ctx, "unpin programs of another hook"); err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"qlbaas/tests/lab"
 )
 
 // Through a floating IP a client reaches the host behind it, and is seen by its own address;
@@ -71,7 +73,7 @@ func (w *world) bulk(s *site) {
 // datagrams of any size, fragments too, come back from whom they were sent to.
 func (w *world) datagrams(s *site) {
 	w.Helper()
-	server, err := s.server.ListenPacket("udp4", netip.AddrPortFrom(serverAddr, echoPort).String())
+	server, err := s.server.ListenPacket("udp4", netip.AddrPortFrom(s.Floating[0].Fixed, echoPort).String())
 	w.must(err)
 	defer server.Close()
 	go func() {
@@ -202,20 +204,56 @@ func (w *world) mostByProgram(n *Node, s *site) {
 	}
 }
 
-// A network that carries less than the others is found out about, whoever sends.
+// A network that carries less than the others is found out about, whoever says so: the
+// router, or a router behind it, which has no floating IP of its own.
 func TestPathMTU(t *testing.T) {
 	onEveryHook(t, func(w *world) {
 		s := w.site(1)
-		w.mtu(s.bridge, 1300)
+		w.mtu(s.bridge, 1400)
+		w.narrow(s.server, gatewayAddr, 1400)
+		far := w.behind(s)
 		n := w.open()
 		w.apply(n, s.Router)
-		w.bulk(s)
-		w.datagrams(s)
-		if err := w.ping(w.client, s.Floating[0].Address, 1400, 0, patience); err != nil {
-			t.Errorf("ping that must be cut: %v", err)
+		for _, at := range []*site{s, far} {
+			w.bulk(at)
+			var heard icmpError
+			floating := at.Floating[0].Address
+			w.flushRoutes(w.client)
+			if err := w.ping(w.client, floating, 1450, 0, patience); !errors.As(err, &heard) || heard.kind != 3 || heard.code != 4 || heard.about != floating {
+				t.Errorf("ping that does not fit: %v", err)
+			}
+			if err := w.ping(w.client, floating, 1450, 0, patience); err != nil {
+				t.Errorf("ping that is cut now: %v", err)
+			}
 		}
+		// What may be cut is, fragments too.
+		w.must(w.client.Sysctl("net.ipv4.ip_no_pmtu_disc", "1"))
+		w.flushRoutes(w.client)
+		w.datagrams(s)
+		w.datagrams(far)
 		w.remove(n, s.Router)
 	})
+}
+
+// behind builds a host behind a router behind the site's router, with a floating IP of the
+// site's: the last link is narrow.
+func (w *world) behind(s *site) *site {
+	w.Helper()
+	inner := w.host("inner1", s.bridge, netip.MustParsePrefix("172.16.50.2/24"), gatewayAddr)
+	host, err := w.lab.Host("far1")
+	w.must(err)
+	w.must(inner.Sysctl("net.ipv4.ip_forward", "1"))
+	w.must(w.lab.Link(
+		lab.End{Host: inner, Device: "eth1", Addresses: []netip.Prefix{netip.MustParsePrefix("172.16.51.1/24")}},
+		lab.End{Host: host, Device: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("172.16.51.9/24")}}, 1300))
+	w.narrow(host, netip.MustParseAddr("172.16.51.1"), 1300)
+	address := netip.MustParseAddr("172.16.51.9")
+	echo, err := host.StartEcho("server9", netip.AddrPortFrom(address, echoPort))
+	w.must(err)
+	s.Routes = []Route{{Destination: netip.MustParsePrefix("172.16.51.0/24"), NextHop: netip.MustParseAddr("172.16.50.2")}}
+	floating := Floating{ID: newUUID(w), Address: netip.MustParseAddr("10.10.10.77"), Fixed: address}
+	s.Floating = append(s.Floating, floating)
+	return &site{Router: Router{Floating: []Floating{floating}}, server: host, echo: echo}
 }
 
 // Two routers with the same addresses inside do not meet.
