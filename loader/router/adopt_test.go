@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cilium/ebpf/link"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -125,9 +126,28 @@ func (w *world) sabotage(s *site) map[string]func(ns *netspace.Namespace) error 
 		"name deleted": func(ns *netspace.Namespace) error {
 			return netspace.Remove(context.Background(), change.Steps{}, ns.Name)
 		},
-		"pins deleted":  func(*netspace.Namespace) error { return os.RemoveAll(filepath.Dir(pins)) },
-		"links deleted": func(*netspace.Namespace) error { return os.RemoveAll(filepath.Join(pins, linkPins)) },
+		"program detached": func(ns *netspace.Namespace) error { return w.detach(ns, pins, inside) },
+		"pins deleted":     func(*netspace.Namespace) error { return os.RemoveAll(filepath.Dir(pins)) },
+		"links deleted":    func(*netspace.Namespace) error { return os.RemoveAll(filepath.Join(pins, linkPins)) },
 	}
+}
+
+// detach takes the program off a leg.
+func (w *world) detach(ns *netspace.Namespace, pins string, l *leg) error {
+	kind := map[string]string{hook.NameTCX: kindTCX, hook.NameXDP: kindXDP}[w.opts.Hook]
+	if kind == "" {
+		device, err := ns.Routes.LinkByName(l.insideName())
+		if err != nil {
+			return err
+		}
+		return ns.Routes.QdiscDel(hook.NewClsact(device.Attrs().Index))
+	}
+	at, err := link.LoadPinnedLink(filepath.Join(pins, linkPins, l.PortID+kind), nil)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return at.Detach()
 }
 
 // What an operator spoils is seen by the next look, and mended by the next Apply. So is what
@@ -139,12 +159,15 @@ func TestSabotage(t *testing.T) {
 		w.apply(n, s.Router)
 		for name := range w.sabotage(s) {
 			for _, alone := range []bool{false, true} {
+				if w.opts.Hook == hook.NameClsact && name == "links deleted" {
+					continue // there are none
+				}
 				if alone && (name != "external leg deleted" && name != "links deleted" || w.opts.Hook != hook.NameTCX) {
 					continue
 				}
 				n = w.spoil(n, s, name, alone)
 				if w.Failed() {
-					t.Fatalf("after %q, alone %t", name, alone)
+					w.Fatalf("after %q, alone %t", name, alone)
 				}
 			}
 		}
