@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/safchain/ethtool"
+
+	"qlbaas/loader/hook"
 	"qlbaas/tests/lab"
 )
 
@@ -198,10 +201,44 @@ func (w *world) mostByProgram(n *Node, s *site) {
 			w.Errorf("%d packets were dropped for %s", packets, reason)
 		}
 	}
+	if w.opts.Hook == hook.NameXDP {
+		w.byXDP(n, s)
+	}
 	status, err := n.Status(s.ID)
 	if err != nil || status.Floating != 1 || status.Tag == "" || !strings.HasPrefix(status.External, "qg-") {
 		w.Errorf("status %+v, %v", status, err)
 	}
+}
+
+// byXDP wants the fast path to have sent most of it, and the legs' peers to have taken it.
+func (w *world) byXDP(n *Node, s *site) {
+	w.Helper()
+	legs := []string{(&leg{*s.External, true}).insideName(), (&leg{s.Inside[0], false}).insideName()}
+	w.must(n.find(s.ID).ns.Do(func() error {
+		tool, err := ethtool.NewEthtool()
+		if err != nil {
+			return err
+		}
+		defer tool.Close()
+		for _, name := range legs {
+			counted, err := tool.Stats(name)
+			if err != nil {
+				return err
+			}
+			sums := map[string]uint64{}
+			for what, n := range counted {
+				for _, kind := range []string{"xdp_redirect", "xdp_xmit_errors", "xdp_xmit"} {
+					if strings.HasSuffix(what, kind) {
+						sums[kind] += n
+					}
+				}
+			}
+			if sums["xdp_redirect"] < 500 || sums["xdp_xmit_errors"] > 0 {
+				w.Errorf("%s: %v", name, sums)
+			}
+		}
+		return nil
+	}))
 }
 
 // A network that carries less than the others is found out about, whoever says so: the
