@@ -31,7 +31,8 @@ func complaint(s stand, out bool, about packet.Layer, kind packet.ICMPv4, keep i
 func icmpErrors() []packet.ICMPv4 {
 	return []packet.ICMPv4{
 		packet.FragNeeded(1400), packet.Unreachable(0), packet.Unreachable(1), packet.Unreachable(3), packet.Unreachable(13),
-		packet.TimeExceeded(), {Type: 12, Rest: 8 << 24},
+		packet.TimeExceeded(),
+		{Type: 12, Rest: 8 << 24},
 	}
 }
 

@@ -330,8 +330,10 @@ type trip struct {
 
 // through is a packet between a client and a host; its layers are the same on both sides.
 func through(s stand, out bool, layers ...packet.Layer) trip {
-	return trip{stand: s, client: internetAddr, out: out, ip: packet.IPv4{TTL: 64, ID: 4711, TOS: 0xb9, DF: true},
-		layers: func(view) []packet.Layer { return layers }}
+	return trip{
+		stand: s, client: internetAddr, out: out, ip: packet.IPv4{TTL: 64, ID: 4711, TOS: 0xb9, DF: true},
+		layers: func(view) []packet.Layer { return layers },
+	}
 }
 
 func (p trip) with(change func(ip *packet.IPv4)) trip {

@@ -90,8 +90,10 @@ type entries struct {
 
 func (t *RouterTables) encode() (e entries, err error) {
 	e = entries{
-		map[uint32]bpf.Fip4Leg{}, map[bpf.Fip4Network]uint32{},
-		map[bpf.Fip4Addr]bpf.Fip4Floating{}, map[bpf.Fip4Addr]bpf.Fip4Fixed{},
+		map[uint32]bpf.Fip4Leg{},
+		map[bpf.Fip4Network]uint32{},
+		map[bpf.Fip4Addr]bpf.Fip4Floating{},
+		map[bpf.Fip4Addr]bpf.Fip4Fixed{},
 	}
 	for _, l := range t.Legs {
 		address, err := toRouterAddr(l.Address)

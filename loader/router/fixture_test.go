@@ -26,7 +26,7 @@ import (
 // world is where one test deploys its routers: own pins, an external network with a client
 // in it, and inside networks.
 type world struct {
-	*testing.T
+	testing.TB
 	opts   Options
 	lab    *lab.Lab
 	client *lab.Host
@@ -37,9 +37,9 @@ const externalBridge = "br-ext"
 
 var clientAddr = netip.MustParseAddr("10.10.10.4")
 
-func newWorld(t *testing.T, h string) *world {
+func newWorld(t testing.TB, h string) *world {
 	t.Helper()
-	w := &world{T: t, lab: labtest.New(t)}
+	w := &world{TB: t, lab: labtest.New(t)}
 	w.opts = Options{
 		BPFFS: filepath.Join("/sys/fs/bpf", fmt.Sprintf("t%x", random(t, 4))), Hook: h,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
