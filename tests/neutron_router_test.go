@@ -2,82 +2,21 @@ package tests
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"testing"
 
 	"qlbaas/tests/lab"
-	"qlbaas/tests/lab/labtest"
 )
-
-// externalBridge is the bridge of the external network on the node.
-const externalBridge = "br-ex"
-
-// lastChapter is the story's network without its ready-made router: the client is on the
-// external network, the members are on the inner one, and only the product joins them.
-func lastChapter(t *testing.T) *world {
-	t.Helper()
-	l := labtest.New(t)
-	s := &lab.Tutorial{
-		Lab: l, Subnet: netip.MustParsePrefix("172.16.100.0/24"), Gateway: netip.MustParseAddr("172.16.100.1"),
-		VIP: netip.MustParseAddr("172.16.100.11"), ClientAddress: netip.MustParseAddr("10.10.10.4"),
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	host := func(name, address, bridge string) *lab.Host {
-		t.Helper()
-		h, err := l.Host(name)
-		must(err)
-		must(l.Link(
-			lab.End{Host: h, Device: lab.Uplink, Addresses: []netip.Prefix{netip.MustParsePrefix(address)}},
-			lab.End{Host: s.Node, Device: "port-" + name, Bridge: bridge}, 0))
-		return h
-	}
-	var err error
-	s.Node, err = l.Host("node")
-	must(err)
-	must(s.Node.Bridge(lab.BridgeName))
-	must(s.Node.Bridge(externalBridge))
-	s.Client = host("client", "10.10.10.4/24", externalBridge)
-	for i, address := range []string{"172.16.100.9", "172.16.100.10"} {
-		h := host(fmt.Sprintf("web%d", i+1), address+"/24", lab.BridgeName)
-		must(h.AddRoute(netip.Prefix{}, s.Gateway))
-		s.Members = append(s.Members, lab.Member{Name: fmt.Sprintf("WEB%d", i+1), Host: h, Address: netip.MustParseAddr(address)})
-	}
-	w := &world{Tutorial: s, hook: "auto"}
-	w.agent = newAgent(t, s.Node, "--no-auth")
-	w.args = append(w.args, "--api", "http://127.0.0.1:9696", "--api", "unix://"+w.socket())
-	w.start()
-	w.webs, err = w.StartWebs(webPort)
-	must(err)
-	w.network, w.subnet = w.declare(lab.BridgeName)
-	t.Cleanup(w.expectNothing)
-	return w
-}
 
 // TestNeutronFloatingIP: the original's client plays the story's last chapter, from the
 // external network to a floating IP that balances, and back to nothing.
 func TestNeutronFloatingIP(t *testing.T) {
-	w := lastChapter(t)
+	w := lastChapter(t, "auto", "--no-auth", "--api", "http://127.0.0.1:9696")
+	w.network, w.subnet = w.declare(lab.BridgeName)
 	b := w.balance(balancerOptions{})
-	external := w.create(networks, object{
-		"name": "ext-net", "router:external": true, "provider:physical_network": externalBridge,
-	}).text("id")
-	w.create(subnets, object{
-		"network_id": external, "cidr": "10.10.10.0/24", "gateway_ip": "10.10.10.1",
-		"allocation_pools": []object{{"start": "10.10.10.6", "end": "10.10.10.99"}},
-	})
+	external := w.declareExternal()
 	router := w.neutronObject("router-create", "gate").text("id")
-	t.Cleanup(func() {
-		if err := lab.Remove("qrouter-" + router); err != nil {
-			t.Error(err)
-		}
-	})
 	w.neutron("router-gateway-set", "gate", "ext-net")
 	w.neutron("router-interface-add", "gate", lab.BridgeName)
 	floating := w.neutronObject("floatingip-create", "ext-net", "--floating-ip-address", "10.10.10.7").text("id")
@@ -125,25 +64,8 @@ func TestNeutronFloatingIP(t *testing.T) {
 	w.neutron("router-interface-delete", "gate", lab.BridgeName)
 	w.remove(routers, router)
 	w.remove(networks, external)
-	until(t, patience, func() error {
-		left, err := lab.Namespaces("qrouter-" + router)
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("namespaces %v are left", left)
-		}
-		return err
-	})
+	w.awaitRouterGone(router)
 	b.at = netip.AddrPortFrom(w.VIP, webPort)
-}
-
-// awaitFloating waits until the node does what was asked of a floating IP.
-func (w *world) awaitFloating(id, status string) {
-	w.t.Helper()
-	until(w.t, patience, func() error {
-		if o := w.show(floatingIPs, id); o.text("status") != status {
-			return fmt.Errorf("floating IP %v, want %s", o, status)
-		}
-		return nil
-	})
 }
 
 // appearsAs connects a host with the client and returns whom the client sees.
