@@ -160,9 +160,15 @@ func TestFloatingRefusals(t *testing.T) {
 	r.refuses("RouterExternalGatewayInUseByFloatingIp", r.updating(lbaas.Routers, router, object{"external_gateway_info": nil}))
 	r.refuses("RouterInUse", r.deleting(lbaas.Routers, router))
 	r.refuses("L3PortInUse", r.deleting(lbaas.Ports, r.addressPort(taken)))
+	r.losing(router, two, taken, free)
+}
+
+// losing: a port that loses an address loses the floating IP that stands for it, and no
+// other one.
+func (r *routed) losing(router, two, taken, free string) {
+	t := r.t
 	r.update(lbaas.FloatingIPs, taken, object{"port_id": two, "fixed_ip_address": "10.0.0.51"})
 	r.update(lbaas.FloatingIPs, free, object{"port_id": two, "fixed_ip_address": "10.0.0.50"})
-	// A port that loses the address loses the floating IP, and no other one.
 	r.heard()
 	r.update(lbaas.Ports, two, object{"fixed_ips": []any{object{"ip_address": "10.0.0.51"}}})
 	if r.show(lbaas.FloatingIPs, free)["port_id"] != nil || r.show(lbaas.FloatingIPs, taken)["port_id"] != two ||

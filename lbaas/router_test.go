@@ -237,6 +237,12 @@ func TestInterfaceRefusals(t *testing.T) {
 		}
 	}
 	r.refuses("RouterNotFound", r.unplugging(nobody, object{"subnet_id": r.subnet}))
+	r.holds(id)
+}
+
+// holds: what a router stands on cannot be taken away.
+func (r *routed) holds(id string) {
+	t := r.t
 	r.refuses("L3PortInUse", r.deleting(lbaas.Ports, r.interfaceOf(id)))
 	r.refuses("L3PortInUse", r.updating(lbaas.Ports, r.interfaceOf(id), object{"fixed_ips": []any{}}))
 	r.refuses("SubnetInUse", r.deleting(lbaas.Subnets, r.outer))
@@ -297,6 +303,11 @@ func TestGateway(t *testing.T) {
 	set(nil, "")
 	set(object{}, "")
 	set(r.gateway(), "10.10.10.3 true")
+	r.gatewayRefusals(id, with, set)
+}
+
+func (r *routed) gatewayRefusals(id string, with func(object) object, set func(info any, want string)) {
+	t := r.t
 	second := r.create(lbaas.Networks, object{"router:external": true})
 	subnet := r.create(lbaas.Subnets, object{"network_id": second, "cidr": "10.20.0.0/30"})
 	six := r.create(lbaas.Networks, object{"router:external": true})
