@@ -18,7 +18,7 @@ const (
 	NameXDP    = "xdp"
 )
 
-// ErrUnsupported: the kernel lacks something; the text names it.
+// ErrUnsupported says that the kernel lacks something; the text names it.
 var ErrUnsupported = errors.New("not supported by this kernel")
 
 // Choose turns what was asked for into what is possible; tcx is how tc programs are

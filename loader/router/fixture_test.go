@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -349,3 +350,7 @@ func (w *world) flushRoutes(host *lab.Host) {
 	w.Helper()
 	w.must(host.Sysctl("net.ipv4.route.flush", "1"))
 }
+
+func isRefused(err error) bool     { return errors.Is(err, unix.ECONNREFUSED) }
+func isInvalid(err error) bool     { return errors.Is(err, ErrInvalid) }
+func isNotDeployed(err error) bool { return errors.Is(err, ErrNotDeployed) }
