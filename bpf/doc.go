@@ -107,6 +107,25 @@
 // for a port of ours toward members, whoever sends it. A member's own connections, and
 // answers to the namespace's sockets, are for other addresses or ports, and pass.
 //
+// # Floating IPs
+//
+// A router's legs have programs of their own, tc_fip and xdp_fip (lib/fip.h): they turn a
+// floating IP into the address that it stands for, and back, on each packet for itself.
+//
+//	parse      what is whole and plain IPv4, for the leg's own MAC      fip_parse.h
+//	whose      floating IP it is; who cannot have sent it ends here     fip.h
+//	transport  where the sum is that covers the addresses
+//	quote      an ICMP error's, seen from the other side                fip_icmp.h
+//	route      it must lead through the other side of the router
+//	rewrite    addresses, sums by what changed, one hop less
+//
+// Every protocol goes through, fragments as well: an address stands in each of them, and
+// the sum in the first. Whatever needs more than that is left to the stack, untouched, and
+// its NAT knows the same addresses (package loader/router). Fragments all take one way: by
+// the stack if the next link is narrower than the last one, because then some must be cut.
+// An ICMP error of a router behind the floating IP's host, which has none of its own, leaves
+// by that of the host.
+//
 // # Tests
 //
 // The tests send frames through the loaded programs by BPF_PROG_TEST_RUN, in a network
