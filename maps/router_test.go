@@ -59,8 +59,8 @@ func routerTables() RouterTables {
 	}
 }
 
-// write wants the maps to differ from what is written, and then to hold just that.
-func write(t *testing.T, m *RouterMaps, tables RouterTables) {
+// writeTables wants the maps to differ from what is written, and then to hold just that.
+func writeTables(t *testing.T, m *RouterMaps, tables RouterTables) {
 	t.Helper()
 	if holds, err := m.Holds(tables); err != nil || holds {
 		t.Errorf("before: Holds = %t, %v", holds, err)
@@ -76,7 +76,7 @@ func write(t *testing.T, m *RouterMaps, tables RouterTables) {
 func TestRouterTables(t *testing.T) {
 	m := newRouterMaps(t)
 	tables := routerTables()
-	write(t, m, tables)
+	writeTables(t, m, tables)
 
 	address, err := toRouterAddr(tables.Floating[0].Address)
 	if err != nil {
@@ -100,24 +100,24 @@ func TestRouterTables(t *testing.T) {
 	wantCounted(firstFloating, FloatingCounters{cpus, 2 * cpus, 3 * cpus, 4 * cpus})
 
 	tables.Floating[0].Fixed = netip.MustParseAddr("172.16.50.12")
-	write(t, m, tables)
+	writeTables(t, m, tables)
 	wantCounted(firstFloating, FloatingCounters{cpus, 2 * cpus, 3 * cpus, 4 * cpus})
 
 	tables.Floating[0].ID = secondFloating
-	write(t, m, tables)
+	writeTables(t, m, tables)
 	wantCounted(secondFloating, FloatingCounters{})
 
 	tables.Floating = append(tables.Floating, FloatingIP{
 		ID: firstFloating, Address: netip.MustParseAddr("10.10.10.8"), Fixed: netip.MustParseAddr("172.16.50.11"), Leg: 3,
 	})
-	write(t, m, tables)
+	writeTables(t, m, tables)
 	wantCounted(firstFloating, FloatingCounters{})
 
 	if err := m.FloatingCounts.Delete(address); err != nil {
 		t.Fatal(err)
 	}
-	write(t, m, tables)
-	write(t, m, RouterTables{})
+	writeTables(t, m, tables)
+	writeTables(t, m, RouterTables{})
 }
 
 func TestRouterTablesInvalid(t *testing.T) {
