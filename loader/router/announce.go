@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,20 +19,39 @@ const (
 
 // shout is a frame, and the device that it leaves by.
 type shout struct {
-	frame  []byte
+	frame  string
 	device int
 }
 
-// announceAll tells the networks of the addresses that have come to this router: once now
-// and again in the background, until there are enough or the router has changed.
-func (n *Node) announceAll(ctx context.Context, r *router, wires []*wire) error {
-	var shouts []shout
-	for _, w := range wires {
-		for a := range r.announce[w.leg.PortID] {
-			shouts = append(shouts, shout{announce.Frame(w.leg.MAC, a), w.inside.Attrs().Index})
+// shouts are what the legs may say at all: whatever they said before and is not among it
+// is somebody else's to say now, and a word too late would call clients back.
+func shouts(w *Router, wires []*wire) map[shout]bool {
+	all := map[shout]bool{}
+	if !w.AdminUp {
+		return all
+	}
+	for _, wire := range wires {
+		for _, a := range wire.addresses(w) {
+			all[wire.shout(a)] = true
 		}
 	}
-	if len(shouts) == 0 {
+	return all
+}
+
+func (wire *wire) shout(a netip.Addr) shout {
+	return shout{string(announce.Frame(wire.leg.MAC, a)), wire.inside.Attrs().Index}
+}
+
+// announceAll tells the networks of the addresses that have come to this router: once now
+// and again in the background, until there are enough or the address has gone.
+func (n *Node) announceAll(ctx context.Context, r *router, wires []*wire) error {
+	var fresh []shout
+	for _, w := range wires {
+		for a := range r.announce[w.leg.PortID] {
+			fresh = append(fresh, w.shout(a))
+		}
+	}
+	if len(fresh) == 0 {
 		return nil
 	}
 	if err := n.step(ctx, "announce"); err != nil {
@@ -41,24 +61,19 @@ func (n *Node) announceAll(ctx context.Context, r *router, wires []*wire) error 
 	if err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
-	if err := send(socket, shouts); err != nil {
+	if err := r.send(socket, fresh); err != nil {
 		unix.Close(socket)
 		return fmt.Errorf("announce: %w", err)
 	}
-	background, quiet := context.WithCancel(n.background)
-	// Addresses of an earlier call that are still being announced stay so: each call has
-	// its own, and only removal ends all.
-	earlier := r.quiet
-	r.quiet = func() { earlier(); quiet() }
 	clear(r.announce)
-	if !n.spawn(func() { repeat(background, socket, shouts) }) {
+	if !n.spawn(func() { r.repeat(n.background, socket, fresh) }) {
 		unix.Close(socket)
 	}
 	return nil
 }
 
 // repeat sends the frames again, and closes the socket.
-func repeat(ctx context.Context, socket int, shouts []shout) {
+func (r *router) repeat(ctx context.Context, socket int, again []shout) {
 	defer unix.Close(socket)
 	pause := time.NewTicker(announcePause)
 	defer pause.Stop()
@@ -68,17 +83,31 @@ func repeat(ctx context.Context, socket int, shouts []shout) {
 			return
 		case <-pause.C:
 		}
-		if err := send(socket, shouts); err != nil {
+		if err := r.send(socket, again); err != nil {
 			return // the device is gone or down; coming up announces again
 		}
 	}
 }
 
-func send(socket int, shouts []shout) error {
-	for _, s := range shouts {
-		if err := unix.Sendto(socket, s.frame, 0, &unix.SockaddrLinklayer{Ifindex: s.device}); err != nil {
+// send sends what may still be said. It is held up while that changes, so that nothing is
+// said of an address that has gone.
+func (r *router) send(socket int, all []shout) error {
+	r.voice.Lock()
+	defer r.voice.Unlock()
+	for _, s := range all {
+		if !r.mayShout[s] {
+			continue
+		}
+		if err := unix.Sendto(socket, []byte(s.frame), 0, &unix.SockaddrLinklayer{Ifindex: s.device}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// quieten says what may be said from now on.
+func (r *router) quieten(to map[shout]bool) {
+	r.voice.Lock()
+	defer r.voice.Unlock()
+	r.mayShout = to
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf/link"
 
+	"qlbaas/loader/change"
 	"qlbaas/loader/device"
 	"qlbaas/loader/netspace"
 	"qlbaas/loader/rtnl"
@@ -125,6 +126,9 @@ func (r *router) wantedPins() map[string]any {
 
 // ensureTraffic lets packets in, or keeps them out while the router is admin-down.
 func (n *Node) ensureTraffic(ctx context.Context, r *router, w *Router, wires []*wire) error {
+	if !change.IsDryRun(ctx) {
+		r.quieten(shouts(w, wires))
+	}
 	for _, wire := range wires {
 		if err := n.ensureLegUp(ctx, r, w, wire); err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"qlbaas/loader/change"
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
 	"qlbaas/loader/rtnl"
@@ -111,6 +112,10 @@ func (w *world) host(name, bridge string, address netip.Prefix, gateway netip.Ad
 	w.must(netlink.LinkSetUp(pair))
 	w.must(host.AddAddress("eth0", address))
 	w.must(host.SetUp("eth0"))
+	if w.opts.Hook == hook.NameClsact {
+		// Whatever the host is sent is whole: a wrong sum cannot hide in a partial one.
+		w.must(hook.SetFeature(w.Context(), change.Steps{}, name, hook.ChecksumOffload, false))
+	}
 	if gateway.IsValid() {
 		w.must(host.AddRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateway))
 	}

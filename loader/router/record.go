@@ -31,8 +31,10 @@ type router struct {
 	links map[string]*link.Link
 	// announce are the addresses of legs, by port, that the network is to hear of.
 	announce map[string]map[netip.Addr]bool
-	// quiet ends announcements that are still to come.
-	quiet func()
+	// mayShout is what announcements, also those still to come, may say; voice is held
+	// while one is sent.
+	voice    sync.Mutex
+	mayShout map[shout]bool
 
 	// data guards what statistics look at while an operation runs.
 	data     sync.RWMutex
@@ -44,7 +46,7 @@ type router struct {
 
 func newRouter(id string, log *slog.Logger, pins string) *router {
 	return &router{
-		id: id, log: log.With("router", id), pins: pin.New(pins), quiet: func() {},
+		id: id, log: log.With("router", id), pins: pin.New(pins),
 		links: map[string]*link.Link{}, announce: map[string]map[netip.Addr]bool{},
 	}
 }
@@ -80,7 +82,7 @@ func (r *router) tell(l *leg, addresses ...netip.Addr) {
 // letGo closes whatever is open of the router; the kernel keeps what is pinned. The
 // operation lock is held.
 func (r *router) letGo() {
-	r.quiet()
+	r.quieten(nil)
 	for name, l := range r.links {
 		if *l != nil {
 			(*l).Close()

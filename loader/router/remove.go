@@ -32,7 +32,7 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 
 // remove works from the wire inwards and ends with what Deployed finds a router by.
 func (n *Node) remove(ctx context.Context, r *router) error {
-	r.quiet()
+	r.quieten(nil)
 	if r.ns == nil {
 		ns, err := netspace.Open(namespaceName(r.id))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, netspace.ErrNone) {
