@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -51,13 +50,7 @@ func TestNeutronFloatingIP(t *testing.T) {
 	}
 	w.neutron("floatingip-disassociate", floating)
 	w.awaitFloating(floating, "DOWN")
-	until(t, patience, func() error {
-		conn, err := w.Client.Dial(bounded(t, requestTimeout/20), "tcp", b.at.String())
-		if err == nil {
-			return errors.Join(errors.New("a floating IP that stands for nothing answers"), conn.Close())
-		}
-		return nil
-	})
+	w.awaitSilence(b.at)
 	w.remove(floatingIPs, floating)
 	w.remove(floatingIPs, second.text("id"))
 	w.remove(ports, host)

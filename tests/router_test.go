@@ -133,6 +133,18 @@ func (w *world) cannotReach(from *lab.Host, address string) {
 	}
 }
 
+// awaitSilence waits until the client reaches nobody at a floating IP.
+func (w *world) awaitSilence(at netip.AddrPort) {
+	w.t.Helper()
+	until(w.t, patience, func() error {
+		conn, err := w.Client.Dial(bounded(w.t, requestTimeout/20), "tcp", at.String())
+		if err != nil {
+			return nil
+		}
+		return errors.Join(fmt.Errorf("%s still answers", at), conn.Close())
+	})
+}
+
 // tenancy is one project's network, balancer, router and floating IP.
 type tenancy struct {
 	*balancer
