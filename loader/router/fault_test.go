@@ -110,7 +110,7 @@ func (w *world) wantAsApplied(n *Node, at *failAt, id string, wanted *Router) {
 // An error, or the daemon's death, at any step of a change is reported, and leaves what the
 // next try, or the next daemon, finishes; of a router that is new an error leaves nothing.
 func TestEveryStep(t *testing.T) {
-	for h, stride := range map[string]int{hook.NameTCX: 17, hook.NameXDP: 41} { // a step takes 0.3 s
+	for h, stride := range map[string]int{hook.NameTCX: 23, hook.NameXDP: 61} { // a step takes 0.3 s
 		t.Run(h, func(t *testing.T) {
 			w := newWorld(t, h)
 			at := &failAt{}
