@@ -50,6 +50,7 @@ func readPair(loadTC, loadXDP func() (*ebpf.CollectionSpec, error)) (objects, er
 	if err != nil {
 		return objects{}, fmt.Errorf("read embedded programs: %w", err)
 	}
+	hook.ForgetLines(tc, xdp)
 	return objects{tc: tc, xdp: xdp, build: hook.Build(tc, xdp)}, nil
 }
 

@@ -2,10 +2,12 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"qlbaas/loader/setting"
+	"qlbaas/maps"
 )
 
 // sysctl is one setting of a network namespace.
@@ -62,6 +64,9 @@ func (n *Node) ensurePorts(ctx context.Context, p *pool, b *Balancer) error {
 func (p *pool) natPortsUsed() (n uint32, _ error) {
 	for _, m := range p.membersNow() {
 		holds, err := p.view.MemberState(m.slot)
+		if errors.Is(err, maps.ErrNotFound) {
+			continue // it has just gone with its last flow
+		}
 		if err != nil {
 			return 0, err
 		}

@@ -93,6 +93,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.xdp, err = bpf.LoadXdpFip4(); err != nil {
 		return fmt.Errorf("read embedded programs: %w", err)
 	}
+	hook.ForgetLines(n.tc, n.xdp)
 	n.build = hook.Build(n.tc, n.xdp)
 	if n.routes, err = rtnl.Open(); err != nil {
 		return err
