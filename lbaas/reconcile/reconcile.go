@@ -76,8 +76,8 @@ type counts struct {
 
 // Counts says what the reconciler has done since it was made.
 type Counts struct {
-	// Applied attempts and Failed ones; Drifted counts pools that no longer looked
-	// as they were applied; Verdicts counts members that went up or down.
+	// Applied attempts and Failed ones; Drifted counts pools and routers that no longer
+	// looked as they were applied; Verdicts counts members that went up or down.
 	Applied, Failed, Drifted, Verdicts uint64
 }
 
