@@ -303,6 +303,7 @@ func TestFloatingSpoofs(t *testing.T) {
 			"224.0.0.1": "martian", "240.0.0.1": "martian", "255.255.255.255": "martian",
 			"10.10.10.1": "spoof_self", "10.10.10.7": "spoof_self", "10.10.10.10": "spoof_self",
 			"172.16.50.11": "spoof_self", "172.16.50.1": "spoof_self", "172.16.50.20": "spoof_self", "172.16.51.1": "spoof_self",
+			"10.9.9.9": "spoof_self",
 		} {
 			p := through(plainHost, false, fromOutside)
 			p.client = netip.MustParseAddr(source)

@@ -190,6 +190,8 @@ func gateTables() maps.RouterTables {
 			{Index: secondLeg, External: externalIndex, MTU: 1500, Address: netip.MustParseAddr("172.16.60.1"), MAC: secondMAC},
 		},
 		Networks: []maps.RouterNetwork{
+			{Prefix: netip.MustParsePrefix("10.10.10.0/24"), Leg: externalIndex},
+			{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Leg: insideLeg},
 			{Prefix: netip.MustParsePrefix("172.16.50.0/24"), Leg: insideLeg},
 			{Prefix: netip.MustParsePrefix("172.16.51.0/24"), Leg: insideLeg},
 			{Prefix: netip.MustParsePrefix("172.16.60.0/24"), Leg: secondLeg},

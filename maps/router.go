@@ -53,7 +53,7 @@ type RouterLeg struct {
 	MAC             net.HardwareAddr
 }
 
-// RouterNetwork is a network behind a router.
+// RouterNetwork is a network that a router has a leg in, or behind such a one.
 type RouterNetwork struct {
 	Prefix netip.Prefix
 	// Leg is the index of the device that leads there.

@@ -23,7 +23,7 @@ static __always_inline void count(void *counts, __u32 at)
 		(*n)++;
 }
 
-/* Is it an address behind an inside leg? Then which leg's; 0 = it is not. */
+/* Which leg leads to an address, as far as that is by network; 0 = none is known. */
 static __always_inline __u32 network_of(const struct addr *addr)
 {
 	struct network key = { .bits = 32, .addr = *addr };
@@ -32,9 +32,18 @@ static __always_inline __u32 network_of(const struct addr *addr)
 	return device ? *device : 0;
 }
 
+/* Has somebody outside an address that is the router's, or behind another leg? */
+static __always_inline bool fip_spoofed(ctx_t *ctx, const struct leg *leg, const struct addr *saddr)
+{
+	__u32 behind = network_of(saddr);
+
+	return (behind && behind != hook_ifindex(ctx)) || addr_equal(saddr, &leg->addr) ||
+	       bpf_map_lookup_elem(&floating_ips, saddr);
+}
+
 /* From outside, to a floating IP. Its host must not be made to believe that a neighbour,
  * or the router, or itself has sent this. */
-static __always_inline int fip_inward(const struct leg *leg, struct fip_pkt *pkt)
+static __always_inline int fip_inward(ctx_t *ctx, const struct leg *leg, struct fip_pkt *pkt)
 {
 	struct floating *f = bpf_map_lookup_elem(&floating_ips, &pkt->daddr);
 
@@ -42,8 +51,7 @@ static __always_inline int fip_inward(const struct leg *leg, struct fip_pkt *pkt
 		return STOP_PASS;
 	if (fip_martian(&pkt->saddr))
 		return -DROP_MARTIAN;
-	if (addr_equal(&pkt->saddr, &leg->addr) || network_of(&pkt->saddr) ||
-	    bpf_map_lookup_elem(&floating_ips, &pkt->saddr))
+	if (fip_spoofed(ctx, leg, &pkt->saddr))
 		return -DROP_SPOOF_SELF;
 	pkt->inward = 1;
 	pkt->floating = pkt->daddr;
@@ -207,7 +215,8 @@ static __always_inline int fip_decide(ctx_t *ctx, struct fip_pkt *pkt)
 		return STOP_PASS;
 	rc = fip_parse(ctx, leg, pkt);
 	if (!rc)
-		rc = leg->role == LEG_EXTERNAL ? fip_inward(leg, pkt) : fip_outward(ctx, leg, pkt);
+		rc = leg->role == LEG_EXTERNAL ? fip_inward(ctx, leg, pkt) :
+						 fip_outward(ctx, leg, pkt);
 	if (!rc && pkt->ttl <= 1)
 		rc = STOP_PASS; /* the stack answers */
 	if (!rc)

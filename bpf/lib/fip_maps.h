@@ -34,7 +34,8 @@ struct {
 	__type(value, struct fixed);
 } fixed_ips SEC(".maps");
 
-/* Networks behind the inside legs. Written by the loader, read by programs. */
+/* Which leg leads to a network, the next one or one behind it; the longest prefix counts.
+ * Written by the loader, read by programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -39,7 +39,7 @@ struct fixed {
 	__u32 leg;
 };
 
-/* A network behind an inside leg. */
+/* A network that a leg leads to. */
 struct network {
 	__u32 bits;
 	struct addr addr;

@@ -1,14 +1,17 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	stdmaps "maps"
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -51,6 +54,8 @@ type Node struct {
 	mu      sync.Mutex
 	routers map[string]*router
 	closed  bool
+	// looked is the router that Refresh looked at last.
+	looked string
 
 	// background ends the tasks that outlive an operation.
 	background context.Context
@@ -203,25 +208,41 @@ func (n *Node) pinned() (ids []string, _ error) {
 	return ids, nil
 }
 
+// lookTime bounds one Refresh.
+const lookTime = 100 * time.Millisecond
+
 // Refresh compares routers with what was applied to them and returns the ids of those
-// that differ and need Apply. Routers that an operation is at work on are left to it.
+// that differ and need Apply. It looks at some routers per call, those that were not looked
+// at for longest; those that an operation is at work on are left to it.
 func (n *Node) Refresh(ctx context.Context) (drifted []string, err error) {
-	n.mu.Lock()
-	all := make([]*router, 0, len(n.routers))
-	for _, r := range n.routers {
-		all = append(all, r)
-	}
-	n.mu.Unlock()
-	for _, r := range all {
+	end := time.Now().Add(lookTime)
+	for _, r := range n.inTurn() {
 		if err := ctx.Err(); err != nil {
 			return drifted, fmt.Errorf("refresh routers: %w", err)
 		}
 		if n.differs(ctx, r) {
 			drifted = append(drifted, r.id)
 		}
+		n.mu.Lock()
+		n.looked = r.id
+		n.mu.Unlock()
+		if time.Now().After(end) {
+			break
+		}
 	}
-	slices.Sort(drifted)
 	return drifted, nil
+}
+
+// inTurn returns all routers by id, those first that come after the one looked at last.
+func (n *Node) inTurn() []*router {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := slices.SortedFunc(stdmaps.Values(n.routers), func(a, b *router) int { return cmp.Compare(a.id, b.id) })
+	at := slices.IndexFunc(all, func(r *router) bool { return r.id > n.looked })
+	if at < 0 {
+		return all
+	}
+	return append(slices.Clone(all[at:]), all[:at]...)
 }
 
 func (n *Node) differs(ctx context.Context, r *router) bool {

@@ -186,14 +186,10 @@ func tablesOf(w *Router, wires []*wire) (t maps.RouterTables) {
 			Index: wire.inside.Attrs().Index, External: external, MTU: wire.inside.Attrs().MTU,
 			Address: wire.leg.Address.Addr(), MAC: wire.leg.MAC,
 		})
-		if !wire.leg.external {
-			t.Networks = append(t.Networks, maps.RouterNetwork{Prefix: wire.leg.Address.Masked(), Leg: wire.inside.Attrs().Index})
-		}
-	}
-	for _, route := range w.Routes {
-		for _, l := range w.Inside {
-			if l.Address.Contains(route.NextHop) && route.Destination.Bits() > 0 {
-				t.Networks = append(t.Networks, maps.RouterNetwork{Prefix: route.Destination.Masked(), Leg: index[l.PortID]})
+		t.Networks = append(t.Networks, maps.RouterNetwork{Prefix: wire.leg.Address.Masked(), Leg: wire.inside.Attrs().Index})
+		for _, route := range w.Routes {
+			if wire.leg.Address.Contains(route.NextHop) && route.Destination.Bits() > 0 {
+				t.Networks = append(t.Networks, maps.RouterNetwork{Prefix: route.Destination.Masked(), Leg: wire.inside.Attrs().Index})
 			}
 		}
 	}
