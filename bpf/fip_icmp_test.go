@@ -57,6 +57,12 @@ func TestFloatingErrors(t *testing.T) {
 			g.fragmentQuoted(out)
 			g.quotesOfNothing(out)
 		}
+		for _, out := range []bool{false, true} {
+			p := complaint(plainHost, out, fromInside, packet.Unreachable(3), 8)
+			rubbish := []byte(packet.Repeat(32))
+			o := forwards(append(p.after(), rubbish...), p.onAccount(1, len(p.before())-ethernetLength)).late()
+			g.expect("rubbish where a longer quote would have the sum"+wayOf(p), p.device(), append(p.before(), rubbish...), o)
+		}
 		g.carriesLate("from the second leg", complaint(otherHost, true, query, packet.Unreachable(3), 0))
 		p := complaint(lostHost, false, query, packet.Unreachable(3), 0)
 		o := forwards(p.after(), p.onAccount(1, len(p.before())-ethernetLength))
