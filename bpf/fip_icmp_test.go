@@ -11,7 +11,7 @@ import (
 )
 
 // routerOutside complains about packets that have left by the floating IP.
-var routerOutside = netip.MustParseAddr("198.51.100.99")
+var routerOutside = netip.MustParseAddr("100.66.7.99")
 
 // complaint is an ICMP error about a packet that has gone the other way through the router:
 // each side has it quoted as that side saw it.
