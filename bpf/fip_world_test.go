@@ -77,13 +77,7 @@ func buildRouterNetwork() error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/conf/default/forwarding", []byte("1"), 0o644); err != nil {
 		return err
 	}
-	for _, d := range []struct {
-		name  string
-		index int
-		mac   net.HardwareAddr
-		net   string
-		hosts map[netip.Addr]net.HardwareAddr
-	}{
+	for _, d := range []routerDevice{
 		{"qg-test", externalIndex, externalMAC, "10.10.10.0/24", map[netip.Addr]net.HardwareAddr{
 			onLinkAddr: onLinkMAC, netip.MustParseAddr("10.10.10.254"): upstreamMAC,
 			netip.MustParseAddr("10.10.10.99"): onLinkMAC,
@@ -93,41 +87,7 @@ func buildRouterNetwork() error {
 		}},
 		{"qs-test", secondLeg, secondMAC, "172.16.60.0/24", map[netip.Addr]net.HardwareAddr{otherHost.fixed: farMAC}},
 	} {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.HardwareAddr, attrs.Index = d.name, d.mac, d.index
-		veth := netlink.NewVeth(attrs)
-		veth.PeerName = "p" + d.name
-		if err := netlink.LinkAdd(veth); err != nil {
-			return fmt.Errorf("add %s: %w", d.name, err)
-		}
-		for _, name := range []string{d.name, veth.PeerName} {
-			l, err := netlink.LinkByName(name)
-			if err == nil {
-				err = netlink.LinkSetUp(l)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		dev, err := netlink.LinkByIndex(d.index)
-		if err != nil {
-			return err
-		}
-		rule := netlink.NewRule()
-		rule.Family, rule.IifName, rule.Table = netlink.FAMILY_V4, d.name, routerTable
-		if err := netlink.RuleAdd(rule); err != nil {
-			return fmt.Errorf("add rule for %s: %w", d.name, err)
-		}
-		if err := addRoute(d.index, d.net, "", 0); err != nil {
-			return err
-		}
-		for host, mac := range d.hosts {
-			n := &netlink.Neigh{LinkIndex: d.index, IP: host.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
-			if err := netlink.NeighAdd(n); err != nil {
-				return fmt.Errorf("add neighbour %s: %w", host, err)
-			}
-		}
-		if err := runXDP(dev); err != nil {
+		if err := d.add(); err != nil {
 			return err
 		}
 	}
@@ -135,6 +95,56 @@ func buildRouterNetwork() error {
 		return err
 	}
 	return addRoute(insideLeg, "172.16.51.0/24", innerRouter.String(), narrowMTU)
+}
+
+// routerDevice is a leg of the router, and who lives on its link.
+type routerDevice struct {
+	name  string
+	index int
+	mac   net.HardwareAddr
+	net   string
+	hosts map[netip.Addr]net.HardwareAddr
+}
+
+func (d routerDevice) add() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr, attrs.Index = d.name, d.mac, d.index
+	veth := netlink.NewVeth(attrs)
+	veth.PeerName = "p" + d.name
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("add %s: %w", d.name, err)
+	}
+	for _, name := range []string{d.name, veth.PeerName} {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			err = netlink.LinkSetUp(l)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	dev, err := netlink.LinkByIndex(d.index)
+	if err != nil {
+		return err
+	}
+	rule := netlink.NewRule()
+	rule.Family, rule.IifName, rule.Table = netlink.FAMILY_V4, d.name, routerTable
+	if err := netlink.RuleAdd(rule); err != nil {
+		return fmt.Errorf("add rule for %s: %w", d.name, err)
+	}
+	if err := addRoute(d.index, d.net, "", 0); err != nil {
+		return err
+	}
+	for host, mac := range d.hosts {
+		n := &netlink.Neigh{LinkIndex: d.index, IP: host.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+		if err := netlink.NeighAdd(n); err != nil {
+			return fmt.Errorf("add neighbour %s: %w", host, err)
+		}
+	}
+	if err := runXDP(dev); err != nil {
+		return err
+	}
+	return nil
 }
 
 // addRoute adds a route of the router's, by a gateway unless that is empty.
