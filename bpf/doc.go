@@ -108,6 +108,25 @@
 // for a port of ours toward members, whoever sends it. A member's own connections, and
 // answers to the namespace's sockets, are for other addresses or ports, and pass.
 //
+// # Floating IPs
+//
+// A router's legs have programs of their own, tc_fip and xdp_fip (lib/fip.h): they turn a
+// floating IP into the address that it stands for, and back, on each packet for itself.
+//
+//	parse      what is whole and plain IPv4, for the leg's own MAC      fip_parse.h
+//	whose      floating IP it is; who cannot have sent it ends here     fip.h
+//	transport  where the sum is that covers the addresses
+//	quote      an ICMP error's, seen from the other side                fip_icmp.h
+//	route      it must lead through the other side of the router
+//	rewrite    addresses, sums by what changed, one hop less
+//
+// Every protocol goes through, fragments as well: an address stands in each of them, and
+// the sum in the first. Whatever needs more than that is left to the stack, untouched, and
+// its NAT knows the same addresses (package loader/router). Fragments all take one way: by
+// the stack if the next link is narrower than the last one, because then some must be cut.
+// An ICMP error of a router behind the floating IP's host, which has none of its own, leaves
+// by that of the host.
+//
 // # Tests
 //
 // The tests send frames through the loaded programs by BPF_PROG_TEST_RUN, in a network
@@ -127,3 +146,5 @@ package bpf
 //go:generate go tool bpf2go -output-stem xdp_lb4 -no-global-types -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" XdpLb4 xdp_lb4.c
 //go:generate go tool bpf2go -output-stem tc_lb6 -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" -type addr -type vip -type member -type schedule_block -type weight_block -type member_state -type member_counters -type affinity -type sweep -type flow_state -type vip_flags -type method -type member_flags -type sweep_flags -type event -type verdict -type drop_reason Lb6 tc_lb6.c
 //go:generate go tool bpf2go -output-stem xdp_lb6 -no-global-types -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" XdpLb6 xdp_lb6.c
+//go:generate go tool bpf2go -output-stem tc_fip4 -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" -type leg_role Fip4 tc_fip4.c
+//go:generate go tool bpf2go -output-stem xdp_fip4 -no-global-types -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Iinclude -I/usr/include/x86_64-linux-gnu" XdpFip4 xdp_fip4.c

@@ -28,8 +28,10 @@ type change struct {
 	opts *Options
 	// revision is the number of this change; no two changes share one.
 	revision uint64
-	touched  []string
-	audits   []auditEntry
+	// touched pools, and routers, are what the node is to look at.
+	touched []string
+	routers []string
+	audits  []auditEntry
 }
 
 type auditEntry struct {
@@ -98,8 +100,8 @@ func (s *Service) change(ctx context.Context, c Caller, fn func(m *change) error
 		return fn(m)
 	})
 	// An uncertain change may have happened: the node then finds out by looking.
-	if m != nil && len(m.touched) > 0 && s.opts.Notifier != nil && (err == nil || errors.Is(err, ErrUncertain)) {
-		s.opts.Notifier.PoolsChanged(m.touched...)
+	if m != nil && (err == nil || errors.Is(err, ErrUncertain)) {
+		s.notify(m)
 	}
 	if err != nil {
 		return err
@@ -108,6 +110,19 @@ func (s *Service) change(ctx context.Context, c Caller, fn func(m *change) error
 		s.log(ctx, c, a)
 	}
 	return nil
+}
+
+// notify tells the node what a change touched.
+func (s *Service) notify(m *change) {
+	if s.opts.Notifier == nil {
+		return
+	}
+	if len(m.touched) > 0 {
+		s.opts.Notifier.PoolsChanged(m.touched...)
+	}
+	if len(m.routers) > 0 {
+		s.opts.Notifier.RoutersChanged(m.routers...)
+	}
 }
 
 // view runs fn on one state of the store.

@@ -1,11 +1,11 @@
 // Package lbaas is the load balancing service: what pools, VIPs, members, health
-// monitors, networks, subnets and ports are, which changes to them are allowed,
-// and where addresses come from. It keeps the words and rules of OpenStack
-// Neutron LBaaS v1, so that its clients work unchanged.
+// monitors, networks, subnets, ports, routers and floating IPs are, which changes to
+// them are allowed, and where addresses come from. It keeps the words and rules of
+// OpenStack Neutron and its LBaaS v1, so that their clients work unchanged.
 //
 // Service has the operations. Package api gives them a REST form; package
-// reconcile reads what a pool should be (PoolConfig), makes the node so, and
-// reports back (SetStatuses, CloseStats). This package knows neither HTTP nor the
+// reconcile reads what a pool or a router should be (PoolConfig, RouterConfig), makes
+// the node so, and reports back (SetStatuses, CloseStats). This package knows neither HTTP nor the
 // kernel, and imports no other package of this program; what it needs of them it
 // states as interfaces: Store, Admission, Notifier, StatsSource.
 //
@@ -55,6 +55,30 @@
 //   - An address that is given back rests until all others of the subnet have been
 //     used: neighbours may still know its former hardware address. An address that
 //     a member of the pool answers on is not given to its VIP.
+//
+// # Routers and floating IPs
+//
+// A router's interface is a port with the subnet's gateway as its address, or a port
+// that a user made; its gateway is a port on an external network. That port, and the
+// one that holds a floating IP's address, belong to no project, as in the original:
+// they are seen by administrators only and count for no quota. A floating IP knows the
+// router that translates for it; what the router or the address of the port needs
+// cannot be taken away, but the port can, and then the floating IP stands for nothing.
+//
+//   - A router is in BUILD until the node has made it, then ACTIVE or ERROR with the
+//     reason in status_description. A floating IP is ACTIVE while the node translates.
+//   - Routers join IPv4 subnets, with one address each, and so do floating IPs: IPv6
+//     needs no translation.
+//   - The floating IP of a VIP stands for its address, also where its port has further
+//     ones (snat_addresses), which are not for clients.
+//   - A request that does not name port_id leaves a floating IP where it is; the
+//     original let go of the port whatever was changed.
+//   - Of several routers that join both networks the subnet's gateway translates. That
+//     of a third project does so for administrators only.
+//   - A route's destination is there once, is none of the router's own networks, and is
+//     not everything where the gateway is the default route: the last word would
+//     otherwise be the kernel's.
+//   - A port that loses the address that a floating IP stands for loses the floating IP.
 //
 // # Cookies
 //

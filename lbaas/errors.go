@@ -60,6 +60,28 @@ const (
 	errState             = "StateInvalid"
 )
 
+// The error types of routers and floating IPs.
+const (
+	errL3BadRequest          = "BadRequest"
+	errInvalidRoutes         = "InvalidRoutes"
+	errRoutesExhausted       = "RoutesExhausted"
+	errRouterNotFound        = "RouterNotFound"
+	errFloatingNotFound      = "FloatingIPNotFound"
+	errNoInterface           = "RouterInterfaceNotFound"
+	errNoInterfaceForSubnet  = "RouterInterfaceNotFoundForSubnet"
+	errNoGateway             = "ExternalGatewayForFloatingIPNotFound"
+	errRouterInUse           = "RouterInUse"
+	errInterfaceInUse        = "RouterInterfaceInUseByFloatingIP"
+	errInterfaceInUseByRoute = "RouterInterfaceInUseByRoute"
+	errGatewayInUse          = "RouterExternalGatewayInUseByFloatingIp"
+	errFloatingBound         = "FloatingIPPortAlreadyAssociated"
+	errL3PortInUse           = "L3PortInUse"
+	errPortInUse             = "PortInUse"
+	errSubnetMismatch        = "SubnetMismatchForPort"
+	errExternalInUse         = "ExternalNetworkInUse"
+	errGatewayIPInUse        = "GatewayIpInUse"
+)
+
 // refuse makes the Error of a type. The code follows from the type, so that one
 // type can't be answered with two codes.
 func refuse(typ, format string, args ...any) *Error {
@@ -72,11 +94,13 @@ func codeOf(typ string) int {
 		return 403
 	case errVIPNotFound, errPoolNotFound, errMemberNotFound, errMonitorNotFound,
 		errNoAssociation, errNetworkNotFound, errSubnetNotFound, errPortNotFound,
-		errAgentNotFound:
+		errAgentNotFound, errRouterNotFound, errFloatingNotFound, errNoInterface, errNoInterfaceForSubnet, errNoGateway:
 		return 404
 	case errPoolInUse, errMonitorInUse, errNetworkInUse, errSubnetInUse, errServicePort,
 		errAssociationExists, errAddressInUse, errNoAddressLeft, errGatewayConflict,
-		errMACInUse, errInvalidShared, errOverQuota, errVIPExists, errMemberExists, errState:
+		errMACInUse, errInvalidShared, errOverQuota, errVIPExists, errMemberExists, errState,
+		errRouterInUse, errInterfaceInUse, errInterfaceInUseByRoute, errGatewayInUse, errFloatingBound,
+		errL3PortInUse, errPortInUse, errSubnetMismatch, errExternalInUse, errGatewayIPInUse:
 		return 409
 	}
 	return 400

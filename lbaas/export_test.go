@@ -20,7 +20,7 @@ func CheckStore(tx Tx) error {
 	}
 	counts := map[string]int64{}
 	for _, check := range []func(Tx, func(bucket, key, value string), map[string]int64) error{
-		checkPools, checkMembers, checkNetworks, checkPorts, checkMonitors,
+		checkPools, checkMembers, checkNetworks, checkPorts, checkMonitors, checkRouters, checkFloatingIPs,
 	} {
 		if err := check(tx, add, counts); err != nil {
 			return err
@@ -30,7 +30,8 @@ func CheckStore(tx Tx) error {
 		add(bucketCounts, key, fmt.Sprint(n))
 	}
 	for _, bucket := range []string{bucketMembersByPool, bucketPoolsBySubnet, bucketAssocByMonitor,
-		bucketSubnetsByNetwork, bucketPortsByNetwork, bucketMACs, bucketCounts} {
+		bucketSubnetsByNetwork, bucketPortsByNetwork, bucketMACs, bucketCounts,
+		bucketPortsByRouter, bucketLegsBySubnet, bucketFloatingByPort, bucketFloatingByRouter} {
 		got := map[string]string{}
 		for key, value := range tx.Scan(bucket, "") {
 			got[key] = string(value)

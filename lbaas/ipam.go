@@ -119,6 +119,11 @@ func (m *change) claim(subnet *Subnet, portID string, addr netip.Addr) error {
 	if addr == subnet.GatewayIP {
 		return refuse(errAddressInUse, "IP address %s is the gateway of subnet %s", addr, subnet.ID)
 	}
+	return m.occupy(subnet, portID, addr)
+}
+
+// occupy records that the port has addr, unless another one has it.
+func (m *change) occupy(subnet *Subnet, portID string, addr netip.Addr) error {
 	key := addressKey(subnet.ID, addr)
 	var rec addressRecord
 	found, err := getJSON(m.tx, bucketAddresses, key, &rec)

@@ -78,15 +78,35 @@ func createNetwork(m *change, h Header, in values) (*Network, error) {
 }
 
 func alterNetwork(m *change, o *Network, in values) error {
-	wasShared := o.Shared
+	wasShared, wasExternal := o.Shared, o.External
 	o.apply(in)
 	if wasShared && !o.Shared {
 		if err := m.checkUnshared(o); err != nil {
 			return err
 		}
 	}
+	if wasExternal && !o.External {
+		if err := m.checkInternal(o); err != nil {
+			return err
+		}
+	}
 	o.Generation = m.revision
 	return networkRecords().save(m.tx, o)
+}
+
+// checkInternal refuses to make a network internal that routers go out by.
+func (m *change) checkInternal(o *Network) error {
+	for id := range under(m.tx, bucketPortsByNetwork, o.ID) {
+		port, err := portRecords().must(m.tx, id)
+		if err != nil {
+			return err
+		}
+		if port.isExternal() {
+			return refuse(errExternalInUse, "External network %s cannot be made internal: it is in use by port %s, "+
+				"a %s", o.ID, id, port.DeviceOwner)
+		}
+	}
+	return nil
 }
 
 // checkUnshared refuses to take a network away from other projects that use it.
@@ -96,7 +116,7 @@ func (m *change) checkUnshared(o *Network) error {
 		if err != nil {
 			return err
 		}
-		if port.TenantID != o.TenantID {
+		if port.TenantID != o.TenantID && !port.isExternal() {
 			return refuse(errInvalidShared, "Network %s is used by the project %s", o.ID, quote(port.TenantID))
 		}
 	}

@@ -128,7 +128,7 @@ const (
 
 // Report is the outcome of an attempt to make one object real.
 type Report struct {
-	// Kind is KindPool, KindVIP, KindMember or KindAssociation.
+	// Kind is KindPool, KindVIP, KindMember, KindAssociation, KindRouter or KindFloatingIP.
 	Kind Kind
 	// ID of the object; of an association the monitor's, with PoolID the pool's.
 	ID, PoolID string
@@ -182,6 +182,10 @@ func (r Report) apply(tx Tx, save bool) (bool, error) {
 	case KindAssociation:
 		key := r.PoolID + "/" + r.ID
 		return applyTo(tx, r, key, associationRecords(), func(o *Association) *State { return &o.State }, save)
+	case KindRouter:
+		return applyTo(tx, r, r.ID, routerRecords(), func(o *Router) *State { return &o.State }, save)
+	case KindFloatingIP:
+		return applyTo(tx, r, r.ID, floatingRecords(), func(o *FloatingIP) *State { return &o.State }, save)
 	}
 	return false, fmt.Errorf("report status of %q: the kind is not known", r.Kind)
 }

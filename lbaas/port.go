@@ -60,7 +60,11 @@ func checkOwner(attr, s string) error {
 
 func (o *Port) mustBeFree(done string) error {
 	if isOwned(o.DeviceOwner) {
-		return refuse(errServicePort, "Port %s cannot be %s directly: it is owned by %s %s",
+		typ := errServicePort
+		if o.DeviceOwner != OwnerLoadBalancer {
+			typ = errL3PortInUse
+		}
+		return refuse(typ, "Port %s cannot be %s directly: it is owned by %s %s",
 			o.ID, done, o.DeviceOwner, o.DeviceID)
 	}
 	return nil
@@ -79,17 +83,27 @@ func showPort(v view, o *Port) (Object, error) {
 		if up && (vip.Status == StatusActive || vip.Status == StatusPendingUpdate) {
 			status = StatusActive
 		}
+	} else if isOwned(o.DeviceOwner) {
+		var err error
+		if status, err = l3PortStatus(v.tx, o); err != nil {
+			return nil, err
+		}
 	}
-	ips := []Object{}
-	for _, ip := range o.FixedIPs {
-		ips = append(ips, Object{"subnet_id": ip.SubnetID, "ip_address": ip.IPAddress.String()})
-	}
+	ips := showFixedIPs(o)
 	shown := Object{
 		"id": o.ID, "tenant_id": o.TenantID, "name": o.Name, "description": o.Description,
 		"network_id": o.NetworkID, "mac_address": o.MACAddress, "fixed_ips": ips,
 		"admin_state_up": up, "device_id": o.DeviceID, "device_owner": o.DeviceOwner, "status": string(status),
 	}
 	return portResource().showExtra(shown, o.Extra), nil
+}
+
+func showFixedIPs(o *Port) []Object {
+	ips := []Object{}
+	for _, ip := range o.FixedIPs {
+		ips = append(ips, Object{"subnet_id": ip.SubnetID, "ip_address": ip.IPAddress.String()})
+	}
+	return ips
 }
 
 // newPortID returns an id whose first 11 characters, which name the port's
@@ -246,6 +260,10 @@ func (m *change) replaceAddresses(o *Port, wanted []FixedIP) error {
 	kept := func(addr netip.Addr, in []FixedIP) bool {
 		return slices.ContainsFunc(in, func(ip FixedIP) bool { return ip.IPAddress == addr })
 	}
+	lost := func(addr netip.Addr) bool { return !kept(addr, wanted) }
+	if err := m.unbindPort(o, lost); err != nil {
+		return err
+	}
 	for _, ip := range had {
 		if !kept(ip.IPAddress, wanted) {
 			if err := m.release(ip); err != nil {
@@ -270,6 +288,9 @@ func (m *change) replaceAddresses(o *Port, wanted []FixedIP) error {
 
 // erasePort gives everything back that the port has.
 func (m *change) erasePort(o *Port) error {
+	if err := m.unbindPort(o, func(netip.Addr) bool { return true }); err != nil {
+		return err
+	}
 	for _, ip := range o.FixedIPs {
 		if err := m.release(ip); err != nil {
 			return err

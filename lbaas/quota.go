@@ -11,7 +11,7 @@ import (
 func defaultQuotas() map[string]int64 {
 	return map[string]int64{
 		"vip": 10, "pool": 10, "member": -1, "health_monitor": -1,
-		"network": -1, "subnet": -1, "port": -1,
+		"network": -1, "subnet": -1, "port": -1, "router": 10, "floatingip": 50,
 	}
 }
 

@@ -19,6 +19,8 @@ const (
 	bucketSubnets      = "subnets"
 	bucketPorts        = "ports"
 	bucketQuotas       = "quotas" // key: tenant
+	bucketRouters      = "routers"
+	bucketFloatingIPs  = "floatingips"
 
 	bucketMembersByPool    = "members_by_pool"         // pool / address / port -> member
 	bucketPoolsBySubnet    = "pools_by_subnet"         // subnet / pool
@@ -29,6 +31,10 @@ const (
 	bucketReleased         = "released"                // subnet / revision / address
 	bucketMACs             = "macs"                    // network / mac -> port
 	bucketCounts           = "counts"                  // kind / tenant -> number
+	bucketPortsByRouter    = "ports_by_router"         // router / port
+	bucketLegsBySubnet     = "router_ports_by_subnet"  // subnet / port -> router
+	bucketFloatingByPort   = "floatingips_by_port"     // port / floating IP
+	bucketFloatingByRouter = "floatingips_by_router"   // router / floating IP
 )
 
 // Buckets lists every bucket that the service uses; a Store makes them when it
@@ -39,6 +45,8 @@ func Buckets() []string {
 		bucketNetworks, bucketSubnets, bucketPorts, bucketQuotas,
 		bucketMembersByPool, bucketPoolsBySubnet, bucketAssocByMonitor, bucketSubnetsByNetwork,
 		bucketPortsByNetwork, bucketAddresses, bucketReleased, bucketMACs, bucketCounts,
+		bucketRouters, bucketFloatingIPs,
+		bucketPortsByRouter, bucketLegsBySubnet, bucketFloatingByPort, bucketFloatingByRouter,
 	}
 }
 

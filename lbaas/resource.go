@@ -18,6 +18,8 @@ const (
 	Networks       Collection = "networks"
 	Subnets        Collection = "subnets"
 	Ports          Collection = "ports"
+	Routers        Collection = "routers"
+	FloatingIPs    Collection = "floatingips"
 )
 
 // Singular returns the envelope's key for one object of the collection.
@@ -208,12 +210,11 @@ func (t *typed[T]) remove(m *change, id string) error {
 	return t.destroy(m, o)
 }
 
-// resources is the table of all collections. Further ones (routers, floating
-// IPs) are rows of it.
+// resources is the table of all collections. A further one is a row of it.
 func resources() map[Collection]resource {
 	all := []resource{
 		poolResource(), vipResource(), memberResource(), monitorResource(),
-		networkResource(), subnetResource(), portResource(),
+		networkResource(), subnetResource(), portResource(), routerResource(), floatingResource(),
 	}
 	table := make(map[Collection]resource, len(all))
 	for _, r := range all {

@@ -39,6 +39,9 @@ type Notifier interface {
 	// first). It must not block and must not call the Service. Notifications may be
 	// repeated and may come when nothing has changed.
 	PoolsChanged(poolIDs ...string)
+	// RoutersChanged is the same for routers; a floating IP that moves leaves its old
+	// router first.
+	RoutersChanged(routerIDs ...string)
 }
 
 // StatsSource knows what the node has counted for a pool.

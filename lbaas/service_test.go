@@ -404,6 +404,8 @@ type told func(ids ...string)
 
 func (f told) PoolsChanged(ids ...string) { f(ids...) }
 
+func (f told) RoutersChanged(...string) {}
+
 // TestNotify: the node hears of a change after it is there to be read, of a
 // refused one not at all, and of an uncertain one too.
 func TestNotify(t *testing.T) {

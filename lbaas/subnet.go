@@ -173,6 +173,9 @@ func alterSubnet(m *change, o *Subnet, in values) error {
 		o.NextFresh = netip.Addr{}
 	}
 	if gateway != o.GatewayIP {
+		if err := m.leaveGateway(o, gateway); err != nil {
+			return err
+		}
 		if o.GatewayIP.IsValid() {
 			if used, err := m.user(o, o.GatewayIP); err != nil {
 				return err
@@ -188,8 +191,22 @@ func alterSubnet(m *change, o *Subnet, in values) error {
 	return subnetRecords().save(m.tx, o)
 }
 
-// touchSubnet touches the pools whose VIP is on the subnet.
+// leaveGateway refuses to take the subnet's gateway from a router that has its address.
+func (m *change) leaveGateway(o *Subnet, gateway netip.Addr) error {
+	used, err := m.user(o, gateway)
+	if err != nil {
+		return err
+	}
+	if used != "" {
+		return refuse(errGatewayIPInUse, "Current gateway ip %s already in use by port %s. Unable to update", gateway, used)
+	}
+	return nil
+}
+
+// touchSubnet touches the pools whose VIP is on the subnet, and the routers that have
+// a port there.
 func (m *change) touchSubnet(o *Subnet) error {
+	m.touchLegs(o)
 	for vip, err := range vipRecords().all(m.tx) {
 		if err != nil {
 			return err

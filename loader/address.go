@@ -10,11 +10,15 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"qlbaas/loader/device"
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/rtnl"
 )
 
 // addresses returns the addresses of a family that the inside device has.
-func addresses(ns *namespace, f family, inside netlink.Link) ([]netlink.Addr, error) {
-	found, err := dump(func() ([]netlink.Addr, error) { return ns.routes.AddrList(inside, f.number()) })
+func addresses(ns *netspace.Namespace, f family, inside netlink.Link) ([]netlink.Addr, error) {
+	found, err := rtnl.Dump(func() ([]netlink.Addr, error) { return ns.Routes.AddrList(inside, f.number()) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %s: %w", inside.Attrs().Name, err)
 	}
@@ -60,7 +64,7 @@ func (n *Node) ensureAddress(ctx context.Context, p *pool, b *Balancer, inside n
 		if err := n.step(ctx, "delete address"); err != nil {
 			return err
 		}
-		err := p.ns.routes.AddrDel(inside, &a)
+		err := p.ns.Routes.AddrDel(inside, &a)
 		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("delete address %s from %s: %w", a.IPNet, inside.Attrs().Name, err)
 		}
@@ -79,7 +83,7 @@ func (n *Node) addAddresses(ctx context.Context, p *pool, b *Balancer, inside ne
 			// or two, each time that its device comes up.
 			add.Flags = unix.IFA_F_NODAD
 		}
-		if err := p.ns.routes.AddrAdd(inside, &add); err != nil {
+		if err := p.ns.Routes.AddrAdd(inside, &add); err != nil {
 			return fmt.Errorf("add address %s to %s: %w", address, inside.Attrs().Name, err)
 		}
 		p.announce = true
@@ -121,7 +125,7 @@ func (n *Node) ensureRoutes(ctx context.Context, p *pool, b *Balancer, inside ne
 		if err := n.step(ctx, "set route"); err != nil {
 			return err
 		}
-		if err := p.ns.routes.RouteReplace(&want); err != nil {
+		if err := p.ns.Routes.RouteReplace(&want); err != nil {
 			return fmt.Errorf("set route to %s: %w", want.Dst, err)
 		}
 	}
@@ -132,17 +136,17 @@ func (n *Node) ensureRoutes(ctx context.Context, p *pool, b *Balancer, inside ne
 		if err := n.step(ctx, "delete default route"); err != nil {
 			return err
 		}
-		if err := p.ns.routes.RouteDel(&r); err != nil {
+		if err := p.ns.Routes.RouteDel(&r); err != nil {
 			return fmt.Errorf("delete default route: %w", err)
 		}
 	}
 	return nil
 }
 
-func routesOf(ns *namespace, f family) ([]netlink.Route, error) {
+func routesOf(ns *netspace.Namespace, f family) ([]netlink.Route, error) {
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
-	found, err := dump(func() ([]netlink.Route, error) {
-		return ns.routes.RouteListFiltered(f.number(), filter, netlink.RT_FILTER_TABLE)
+	found, err := rtnl.Dump(func() ([]netlink.Route, error) {
+		return ns.Routes.RouteListFiltered(f.number(), filter, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
@@ -199,11 +203,11 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 
 // ensureLoopback sets the namespace's own loopback up, for those who look around in
 // it with the usual tools.
-func (n *Node) ensureLoopback(ctx context.Context, ns *namespace) error {
-	lo, err := linkByName(ns.routes, "lo")
+func (n *Node) ensureLoopback(ctx context.Context, ns *netspace.Namespace) error {
+	lo, err := rtnl.LinkByName(ns.Routes, "lo")
 	if err != nil || lo == nil {
 		return err
 	}
-	_, err = n.setUp(ctx, ns.routes, lo, true)
+	_, err = device.SetUp(ctx, n.steps(), ns.Routes, lo, true)
 	return err
 }

@@ -10,6 +10,10 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
+	"qlbaas/loader/hook"
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/pin"
+	"qlbaas/loader/rtnl"
 	"qlbaas/maps"
 )
 
@@ -21,8 +25,8 @@ var errHalfMade = errors.New("half made")
 // nothing that programs see. The error is errHalfMade for remains that are only
 // worth removing; a pool of which nothing is there is adopted as nothing.
 func (n *Node) adopt(p *pool) error {
-	ns, err := openNamespace(namespaceName(p.id))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoNamespace) {
+	ns, err := netspace.Open(namespaceName(p.id))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, netspace.ErrNone) {
 		return err
 	}
 	p.setNamespace(ns)
@@ -65,7 +69,7 @@ func (r *remains) close() {
 // findPinned opens all pins of a pool.
 func (n *Node) findPinned(p *pool) (*remains, error) {
 	found := &remains{inner: map[string]*ebpf.Map{}, repin: map[string]*ebpf.Map{}}
-	if err := p.pins.settle(); err != nil {
+	if err := p.pins.Settle(); err != nil {
 		return found, err
 	}
 	if err := found.openMaps(p.pins); err != nil {
@@ -118,14 +122,14 @@ func (n *Node) replaceLost(p *pool, found *remains) error {
 	return nil
 }
 
-func (r *remains) openMaps(from *pins) error {
-	names, err := from.list(mapPins)
+func (r *remains) openMaps(from *pin.Pins) error {
+	names, err := from.List(mapPins)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		path := filepath.Join(mapPins, name)
-		m, ok, err := openPin[*ebpf.Map](from, path)
+		m, ok, err := pin.Open[*ebpf.Map](from, path)
 		if err != nil {
 			return err
 		}
@@ -142,8 +146,8 @@ func (r *remains) openMaps(from *pins) error {
 
 // openPrograms opens the programs of one build: one of this binary's if they are
 // there.
-func (r *remains) openPrograms(from *pins, own []string) error {
-	builds, err := from.list(programPins)
+func (r *remains) openPrograms(from *pin.Pins, own []string) error {
+	builds, err := from.List(programPins)
 	if err != nil || len(builds) == 0 {
 		return err
 	}
@@ -156,7 +160,7 @@ func (r *remains) openPrograms(from *pins, own []string) error {
 	r.programs = &programs{build: chosen}
 	for name, to := range r.programs.named() {
 		path := filepath.Join(programPins, chosen, name)
-		if *to, _, err = openPin[*ebpf.Program](from, path); err != nil {
+		if *to, _, err = pin.Open[*ebpf.Program](from, path); err != nil {
 			return err
 		}
 	}
@@ -197,13 +201,13 @@ func linkedProgram(l link.Link) *ebpf.Program {
 }
 
 // filterProgram is what a classic filter in the namespace runs.
-func filterProgram(ns *namespace) (*ebpf.Program, error) {
-	devices, err := dump(ns.routes.LinkList)
+func filterProgram(ns *netspace.Namespace) (*ebpf.Program, error) {
+	devices, err := rtnl.Dump(ns.Routes.LinkList)
 	if err != nil {
-		return nil, fmt.Errorf("list devices of %s: %w", ns.name, err)
+		return nil, fmt.Errorf("list devices of %s: %w", ns.Name, err)
 	}
 	for _, d := range devices {
-		_, id, err := findFilter(ns, d)
+		_, id, err := hook.FindFilter(ns, d)
 		if err != nil {
 			return nil, err
 		}
@@ -345,12 +349,12 @@ func (n *Node) takeView(p *pool, view *maps.Pool, found *remains) error {
 // repin mends the pins of maps.
 func (p *pool) repin(outer map[string]*ebpf.Map, inner maps.Adoption) error {
 	for _, name := range inner.Stale {
-		if err := p.pins.drop(filepath.Join(mapPins, name)); err != nil {
+		if err := p.pins.Drop(filepath.Join(mapPins, name)); err != nil {
 			return err
 		}
 	}
 	for name, m := range outer {
-		if err := p.pins.put(filepath.Join(mapPins, name), m); err != nil {
+		if err := p.pins.Put(filepath.Join(mapPins, name), m); err != nil {
 			return err
 		}
 	}
@@ -378,6 +382,6 @@ func (n *Node) letGo(p *pool) {
 	if ns != nil {
 		ns.Close()
 	}
-	p.pins.forget()
+	p.pins.Forget()
 	p.complete, p.number, p.timer = false, 0, nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
+	"qlbaas/loader/hook"
+	"qlbaas/loader/netspace"
 	"qlbaas/maps"
 )
 
@@ -31,7 +33,7 @@ func identities(t testing.TB, n *Node, pool string) map[string]string {
 		case *ebpf.Map:
 			id, err = mapID(o)
 		case *ebpf.Program:
-			id, err = programID(o)
+			id, err = hook.ProgramID(o)
 		case link.Link:
 			var info *link.Info
 			if info, err = o.Info(); err == nil {
@@ -43,7 +45,7 @@ func identities(t testing.TB, n *Node, pool string) map[string]string {
 		}
 		ids[name] = fmt.Sprint(id)
 	}
-	st, err := os.Stat(namespacePath(namespaceName(pool)))
+	st, err := os.Stat(netspace.Path(namespaceName(pool)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +152,7 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("%s: was %s, is %s", name, id, after[name])
 		}
 	}
-	if builds, err := n.find(b.PoolID).pins.list(programPins); err != nil || len(builds) != 1 {
+	if builds, err := n.find(b.PoolID).pins.List(programPins); err != nil || len(builds) != 1 {
 		t.Errorf("builds pinned: %q, %v", builds, err)
 	}
 	w.remove(n, b)

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"qlbaas/loader/device"
+	"qlbaas/loader/hook"
 )
 
 // Apply makes the pool on this node look as b says: whole, in an order in which
@@ -105,7 +108,7 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureNamespace(ctx, p); err != nil {
 		return err
 	}
-	if err := p.ns.do(func() error { return n.setSysctls(ctx, namespaceSysctls(b.family())) }); err != nil {
+	if err := p.ns.Do(func() error { return n.setSysctls(ctx, namespaceSysctls(b.family())) }); err != nil {
 		return err
 	}
 	if err := n.ensurePorts(ctx, p, b); err != nil {
@@ -122,7 +125,7 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 		return err
 	}
 	inside := w.inside.Attrs().Name
-	if err := p.ns.do(func() error { return n.setSysctls(ctx, deviceSysctls(b.family(), inside)) }); err != nil {
+	if err := p.ns.Do(func() error { return n.setSysctls(ctx, deviceSysctls(b.family(), inside)) }); err != nil {
 		return err
 	}
 	if err := n.ensureSourceAddresses(ctx, p, b, w.inside); err != nil {
@@ -179,7 +182,7 @@ func (n *Node) ensureTraffic(ctx context.Context, p *pool, b *Balancer, w wiring
 	if err := n.ensureAddress(ctx, p, b, w.inside); err != nil {
 		return err
 	}
-	came, err := n.setUp(ctx, p.ns.routes, w.inside, b.VIP.AdminUp)
+	came, err := device.SetUp(ctx, n.steps(), p.ns.Routes, w.inside, b.VIP.AdminUp)
 	if err != nil {
 		return err
 	}
@@ -189,10 +192,10 @@ func (n *Node) ensureTraffic(ctx context.Context, p *pool, b *Balancer, w wiring
 		return nil
 	}
 	if joined || came {
-		if err := n.awaitCarrier(ctx, n.routes, w.outside.Attrs().Index); err != nil {
+		if err := device.AwaitCarrier(ctx, n.log, n.routes, w.outside.Attrs().Index); err != nil {
 			return err
 		}
-		if err := n.awaitCarrier(ctx, p.ns.routes, w.inside.Attrs().Index); err != nil {
+		if err := device.AwaitCarrier(ctx, n.log, p.ns.Routes, w.inside.Attrs().Index); err != nil {
 			return err
 		}
 	}
@@ -238,7 +241,7 @@ func (n *Node) orderAlarm(p *pool, w wiring) (string, error) {
 	if !n.hook.tcx {
 		return "", nil
 	}
-	order, err := tcxOrder(p.ns, w.inside.Attrs().Index)
+	order, err := hook.TCXOrder(p.ns, w.inside.Attrs().Index)
 	if err != nil {
 		return "", err
 	}

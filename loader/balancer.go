@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"qlbaas/loader/hook"
 	"qlbaas/maps"
 )
 
@@ -236,7 +237,7 @@ var (
 	ErrLocked = errors.New("locked by another daemon")
 	// ErrUnsupported: the kernel lacks what is needed; the text names it and the
 	// minimum version.
-	ErrUnsupported = errors.New("not supported by this kernel")
+	ErrUnsupported = hook.ErrUnsupported
 	// ErrLayout: there are pins of another version, whose maps this one cannot read.
 	ErrLayout = errors.New("pins of another layout")
 )

@@ -1,9 +1,7 @@
 package loader
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -49,12 +47,4 @@ func onBPFFS(dir string) (bool, error) {
 		return false, fmt.Errorf("look at the file system of %s: %w", dir, err)
 	}
 	return st.Type == unix.BPF_FS_MAGIC, nil
-}
-
-// removePin deletes one pin; a pin that is not there is no error.
-func removePin(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove pin: %w", err)
-	}
-	return nil
 }

@@ -76,7 +76,7 @@ func (n *Node) describe(b *Balancer, p *pool) configuration {
 		},
 		Members:   []memberText{},
 		Namespace: namespaceName(b.PoolID), Inside: insideName(b.VIP.PortID), Outside: outsideName(b.VIP.PortID),
-		Pins: p.pins.dir, Hook: n.hook.name,
+		Pins: p.pins.Dir, Hook: n.hook.name,
 	}
 	if b.VIP.Gateway.IsValid() {
 		c.VIP.Gateway = b.VIP.Gateway.String()

@@ -18,6 +18,10 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"qlbaas/loader/change"
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/rtnl"
 )
 
 const bridgeName = "br-test"
@@ -146,7 +150,7 @@ func (w *world) leftovers() []string {
 	w.Helper()
 	var found []string
 	for _, pattern := range []string{
-		filepath.Join(namespaceDir, namespacePrefix+"*"),
+		filepath.Join(netspace.Dir, namespacePrefix+"*"),
 		filepath.Join(w.opts.BPFFS, "pools", "*"),
 		filepath.Join(w.opts.StateDir, "pools", "*"),
 	} {
@@ -156,7 +160,7 @@ func (w *world) leftovers() []string {
 		}
 		found = append(found, paths...)
 	}
-	links, err := dump(netlink.LinkList)
+	links, err := rtnl.Dump(netlink.LinkList)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -179,14 +183,14 @@ func (w *world) wantNothingLeft() {
 func (w *world) clean() {
 	ids, _ := namespacePools()
 	for _, id := range ids {
-		if ns, err := openNamespace(namespaceName(id)); err == nil {
-			links, _ := dump(ns.routes.LinkList)
+		if ns, err := netspace.Open(namespaceName(id)); err == nil {
+			links, _ := rtnl.Dump(ns.Routes.LinkList)
 			for _, l := range links {
-				_ = ns.routes.LinkDel(l)
+				_ = ns.Routes.LinkDel(l)
 			}
 			ns.Close()
 		}
-		_ = (&Node{}).removeNamespace(context.Background(), namespaceName(id))
+		_ = netspace.Remove(context.Background(), change.Steps{}, namespaceName(id))
 	}
 }
 

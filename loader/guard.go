@@ -2,16 +2,15 @@ package loader
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"qlbaas/loader/ruleset"
 	"qlbaas/maps"
 )
 
@@ -58,20 +57,9 @@ const (
 	natPortMax = natPortMin + maps.NATPorts - 1
 )
 
-// guard is the wanted ruleset: chains in order, and the rules of each.
-type guard struct {
-	table  *nftables.Table
-	chains []guardChain
-}
-
-type guardChain struct {
-	*nftables.Chain
-	rules [][]expr.Any
-}
-
 // newGuard describes the guard of a listener, and of the addresses that members answer to.
 // The first of them is the VIP, whose segments may be a sidecar's.
-func newGuard(own []netip.Addr, listener uint16, sidecar bool) guard {
+func newGuard(own []netip.Addr, listener uint16, sidecar bool) ruleset.Table {
 	table := &nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet}
 	accept, drop := nftables.ChainPolicyAccept, nftables.ChainPolicyDrop
 	input := &nftables.Chain{
@@ -94,7 +82,7 @@ func newGuard(own []netip.Addr, listener uint16, sidecar bool) guard {
 		}
 	}
 	rules = append(rules, echoRule(familyOf(own[0])), tooBigRule(familyOf(own[0])))
-	return guard{table: table, chains: []guardChain{{Chain: input, rules: rules}, {Chain: forward}}}
+	return ruleset.Table{Table: table, Chains: []ruleset.Chain{{Chain: input, Rules: rules}, {Chain: forward}}}
 }
 
 // dropRule drops what is for the address and one of the ports.
@@ -172,99 +160,20 @@ func tooBigRule(f family) []expr.Any {
 // ensureGuard puts the guard in place, as one transaction: at no moment is a part
 // of it there, or an old one gone and the new one not there yet.
 func (n *Node) ensureGuard(ctx context.Context, p *pool, b *Balancer) error {
-	return p.ns.do(func() error {
+	return p.ns.Do(func() error {
 		nft, err := nftables.New(nftables.AsLasting())
 		if err != nil {
 			return fmt.Errorf("open nftables: %w", err)
 		}
 		defer func() { _ = nft.CloseLasting() }() // nothing is left to be said
 		wanted := newGuard(ownAddresses(p, b), b.VIP.Port, b.Sidecar != NoSidecar)
-		same, err := wanted.stands(nft)
+		same, err := wanted.Stands(nft)
 		if err != nil || same {
 			return err
 		}
 		if err := n.step(ctx, "set guard"); err != nil {
 			return err
 		}
-		return wanted.install(nft)
+		return wanted.Install(nft)
 	})
-}
-
-// install replaces the table.
-func (g guard) install(nft *nftables.Conn) error {
-	nft.AddTable(g.table) // so that the deletion finds one
-	nft.DelTable(g.table)
-	nft.AddTable(g.table)
-	for _, chain := range g.chains {
-		nft.AddChain(chain.Chain)
-		for _, rule := range chain.rules {
-			nft.AddRule(&nftables.Rule{Table: g.table, Chain: chain.Chain, Exprs: rule})
-		}
-	}
-	if err := nft.Flush(); err != nil {
-		return fmt.Errorf("set guard: %w", err)
-	}
-	return nil
-}
-
-// stands tells whether the kernel has this guard and nothing else in its table.
-func (g guard) stands(nft *nftables.Conn) (bool, error) {
-	all, err := dump(func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(g.table.Family) })
-	if err != nil {
-		return false, fmt.Errorf("list chains of guard: %w", err)
-	}
-	found := map[string]*nftables.Chain{}
-	for _, chain := range all {
-		if chain.Table.Name == g.table.Name {
-			found[chain.Name] = chain
-		}
-	}
-	if len(found) != len(g.chains) {
-		return false, nil
-	}
-	for _, chain := range g.chains {
-		other := found[chain.Name]
-		if other == nil || !sameHook(chain.Chain, other) {
-			return false, nil
-		}
-		if same, err := chain.rulesStand(nft); err != nil || !same {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-func sameHook(a, b *nftables.Chain) bool {
-	return a.Type == b.Type && reflect.DeepEqual(a.Hooknum, b.Hooknum) &&
-		reflect.DeepEqual(a.Priority, b.Priority) && reflect.DeepEqual(a.Policy, b.Policy)
-}
-
-func (c guardChain) rulesStand(nft *nftables.Conn) (bool, error) {
-	rules, err := dump(func() ([]*nftables.Rule, error) { return nft.GetRules(c.Table, c.Chain) })
-	if errors.Is(err, unix.ENOENT) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("list rules of guard: %w", err)
-	}
-	if len(rules) != len(c.rules) {
-		return false, nil
-	}
-	for i, rule := range rules {
-		if !reflect.DeepEqual(withoutCounts(rule.Exprs), withoutCounts(c.rules[i])) {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// withoutCounts leaves out what the kernel changes in a rule by itself.
-func withoutCounts(rule []expr.Any) []expr.Any {
-	var rest []expr.Any
-	for _, e := range rule {
-		if _, counts := e.(*expr.Counter); !counts {
-			rest = append(rest, e)
-		}
-	}
-	return rest
 }

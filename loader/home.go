@@ -12,6 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/pin"
 	"qlbaas/maps"
 )
 
@@ -94,8 +96,8 @@ func isLayoutName(name string) bool {
 // openShared opens the maps that all pools of the node share, from their pins, from
 // the programs that use them, or new.
 func (n *Node) openShared() error {
-	n.sharedPins = newPins(nodePins(n.opts.BPFFS))
-	if err := n.sharedPins.settle(); err != nil {
+	n.sharedPins = pin.New(nodePins(n.opts.BPFFS))
+	if err := n.sharedPins.Settle(); err != nil {
 		return err
 	}
 	n.sharedMu.Lock()
@@ -153,7 +155,7 @@ func (n *Node) openHandshakes(f family, create bool) error {
 func (n *Node) findShared(f family, create bool, own *maps.NodeMaps) error {
 	var missing []string
 	for _, name := range maps.NodeMapNames() {
-		m, found, err := openPin[*ebpf.Map](n.sharedPins, sharedPin(f, name))
+		m, found, err := pin.Open[*ebpf.Map](n.sharedPins, sharedPin(f, name))
 		if err != nil {
 			return err
 		}
@@ -189,7 +191,7 @@ func (n *Node) findShared(f family, create bool, own *maps.NodeMaps) error {
 		if err := own.Set(name, m); err != nil {
 			return err
 		}
-		if err := n.sharedPins.put(sharedPin(f, name), m); err != nil {
+		if err := n.sharedPins.Put(sharedPin(f, name), m); err != nil {
 			return err
 		}
 	}
@@ -217,7 +219,7 @@ func (n *Node) sharedBy(f family, id string) (map[string]*ebpf.Map, error) {
 	var found remains
 	defer found.close()
 	p := newPool(id, n.log, poolPins(n.opts.BPFFS, id))
-	if ns, err := openNamespace(namespaceName(id)); err == nil {
+	if ns, err := netspace.Open(namespaceName(id)); err == nil {
 		defer ns.Close()
 		p.ns = ns
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"qlbaas/loader/netspace"
 )
 
 // Everything of a pool is named after it, so that whatever a dead daemon has left
@@ -54,4 +56,19 @@ func poolAfter(s, prefix string) string {
 		return id
 	}
 	return ""
+}
+
+// namespacePools lists the pools that have a namespace, or the beginning of one.
+func namespacePools() ([]string, error) {
+	names, err := netspace.Names()
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, name := range names {
+		if id := poolOfNamespace(name); id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"qlbaas/loader/rtnl"
 )
 
 // Packets that a program forwards never confirm a neighbour: to the stack a member
@@ -39,7 +41,7 @@ func nextHops(b *Balancer) map[netip.Addr]bool {
 // none any more. Clients on the subnet come and go by themselves.
 func (n *Node) ensureNeighbours(ctx context.Context, p *pool, b *Balancer, inside netlink.Link) error {
 	device := inside.Attrs().Index
-	found, err := dump(func() ([]netlink.Neigh, error) { return p.ns.routes.NeighList(device, b.family().number()) })
+	found, err := rtnl.Dump(func() ([]netlink.Neigh, error) { return p.ns.Routes.NeighList(device, b.family().number()) })
 	if err != nil {
 		return fmt.Errorf("list neighbours: %w", err)
 	}
@@ -55,7 +57,7 @@ func (n *Node) ensureNeighbours(ctx context.Context, p *pool, b *Balancer, insid
 			if err := n.step(ctx, "release neighbour"); err != nil {
 				return err
 			}
-			if err := p.ns.routes.NeighDel(&neighbour); err != nil {
+			if err := p.ns.Routes.NeighDel(&neighbour); err != nil {
 				return fmt.Errorf("release neighbour %s: %w", addr, err)
 			}
 		}
@@ -64,7 +66,7 @@ func (n *Node) ensureNeighbours(ctx context.Context, p *pool, b *Balancer, insid
 		if err := n.step(ctx, "manage neighbour"); err != nil {
 			return err
 		}
-		err := p.ns.routes.NeighSet(&netlink.Neigh{
+		err := p.ns.Routes.NeighSet(&netlink.Neigh{
 			LinkIndex: device, Family: b.family().number(), IP: addr.AsSlice(),
 			Flags: neighbourFlags, FlagsExt: neighbourExtFlags,
 		})

@@ -13,6 +13,10 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
 
+	"qlbaas/loader/change"
+	"qlbaas/loader/hook"
+	"qlbaas/loader/pin"
+	"qlbaas/loader/rtnl"
 	"qlbaas/maps"
 )
 
@@ -57,7 +61,7 @@ type Node struct {
 	// pool has needed them. sharedMu is held while they are made.
 	shared     [families]atomic.Pointer[maps.Node]
 	sharedMu   sync.Mutex
-	sharedPins *pins
+	sharedPins *pin.Pins
 
 	// home guards the place of the pins, which can be unmounted.
 	home struct {
@@ -69,9 +73,8 @@ type Node struct {
 	pools  map[string]*pool
 	closed bool
 
-	namesMu sync.Mutex
-	sweeps  sweeps
-	looks   looks
+	sweeps sweeps
+	looks  looks
 
 	// background ends the tasks that outlive an operation.
 	background context.Context
@@ -137,10 +140,10 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := probeKernel(needed()); err != nil {
 		return err
 	}
-	if n.hook.name, n.hook.tcx, err = chooseHook(n.opts.Hook); err != nil {
+	if n.hook.name, n.hook.tcx, err = hook.Choose(n.opts.Hook); err != nil {
 		return err
 	}
-	if n.routes, err = newRoutes(); err != nil {
+	if n.routes, err = rtnl.Open(); err != nil {
 		return err
 	}
 	if n.objects, err = n.opts.compiled(); err != nil {
@@ -256,7 +259,7 @@ func (n *Node) Deployed() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	devices, err := dump(n.routes.LinkList)
+	devices, err := rtnl.Dump(n.routes.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
@@ -283,7 +286,7 @@ func (n *Node) Socket(poolID string, domain, typ, proto int) (int, error) {
 	if p.ns == nil {
 		return -1, fmt.Errorf("open socket in pool %s: %w", poolID, ErrNotDeployed)
 	}
-	return p.ns.socket(domain, typ, proto)
+	return p.ns.Socket(domain, typ, proto)
 }
 
 // Inside runs fn on a thread that is inside the pool's network namespace, and so are the
@@ -298,41 +301,13 @@ func (n *Node) Inside(poolID string, fn func() error) error {
 	if p.ns == nil {
 		return fmt.Errorf("enter pool %s: %w", poolID, ErrNotDeployed)
 	}
-	return p.ns.do(fn)
+	return p.ns.Do(fn)
 }
 
-// dryRun marks a context whose operations only look: the first change that they
-// would make ends them with a driftError.
-type dryRun struct{}
+// step is called before every single change of the kernel's or the file system's state.
+func (n *Node) step(ctx context.Context, what string) error { return n.steps().Step(ctx, what) }
 
-// driftError says what is not as wanted, by the change that would mend it.
-type driftError struct{ change string }
+// undo takes back what a failed operation has begun.
+func (n *Node) undo(fn func() error) error { return n.steps().Undo(fn) }
 
-func (e driftError) Error() string { return "not as wanted: " + e.change }
-
-// step is called before every single change of the kernel's or the file system's
-// state. Here operations end when nobody waits for them any more, here a dry run
-// ends, and here tests let them fail.
-func (n *Node) step(ctx context.Context, change string) error {
-	if ctx.Value(dryRun{}) != nil {
-		return driftError{change}
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s: %w", change, err)
-	}
-	if n.opts.fault != nil {
-		return n.opts.fault(change)
-	}
-	return nil
-}
-
-// undo takes back what a failed operation has begun. It asks nobody but the tests,
-// to which it is a step like the others.
-func (n *Node) undo(fn func() error) error {
-	if n.opts.fault != nil {
-		if err := n.opts.fault("undo"); err != nil {
-			return err
-		}
-	}
-	return fn()
-}
+func (n *Node) steps() change.Steps { return change.Steps{Fault: n.opts.fault} }

@@ -18,6 +18,11 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"qlbaas/loader/device"
+	"qlbaas/loader/hook"
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/rtnl"
 )
 
 // What a pool consists of is what people are told to look for.
@@ -31,7 +36,7 @@ func TestDeployed(t *testing.T) {
 		t.Errorf("MAC %s, not %s", got, want)
 	}
 	for _, up := range []netlink.Link{s.inside, s.outside} {
-		if !isUp(up) || up.Attrs().MTU != 1500 {
+		if !device.IsUp(up) || up.Attrs().MTU != 1500 {
 			t.Errorf("%+v", up.Attrs())
 		}
 	}
@@ -42,7 +47,7 @@ func TestDeployed(t *testing.T) {
 	if found, err := addresses(s.ns, ipv4, s.inside); err != nil || len(found) != 1 || prefixOf(found[0].IPNet) != b.VIP.Address {
 		t.Errorf("addresses %v, %v", found, err)
 	}
-	hops, err := s.ns.routes.NeighList(s.inside.Attrs().Index, unix.AF_INET)
+	hops, err := s.ns.Routes.NeighList(s.inside.Attrs().Index, unix.AF_INET)
 	if err != nil || len(hops) != 3 {
 		t.Errorf("neighbours %v, %v", hops, err)
 	}
@@ -130,8 +135,8 @@ func TestBridgeIsMissing(t *testing.T) {
 func TestHalfMade(t *testing.T) {
 	w := newWorld(t)
 	b := w.balancer()
-	path := namespacePath(namespaceName(b.PoolID))
-	if err := os.MkdirAll(namespaceDir, 0o755); err != nil {
+	path := netspace.Path(namespaceName(b.PoolID))
+	if err := os.MkdirAll(netspace.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	begin := func() {
@@ -233,7 +238,7 @@ func TestParallel(t *testing.T) {
 		return nil
 	}
 	n := w.open()
-	home, err := os.Readlink(threadNamespace)
+	home, err := os.Readlink(netspace.ThreadPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +413,7 @@ func TestInvalid(t *testing.T) {
 func TestInterruptedDump(t *testing.T) {
 	for _, interruption := range []error{netlink.ErrDumpInterrupted, unix.EINTR, unix.ENOBUFS} {
 		tries := 0
-		got, err := dump(func() ([]int, error) {
+		got, err := rtnl.Dump(func() ([]int, error) {
 			if tries++; tries < 3 {
 				return []int{1}, interruption
 			}
@@ -417,13 +422,13 @@ func TestInterruptedDump(t *testing.T) {
 		if err != nil || len(got) != 2 {
 			t.Errorf("%v: %v, %v", interruption, got, err)
 		}
-		got, err = dump(func() ([]int, error) { return []int{1}, interruption })
+		got, err = rtnl.Dump(func() ([]int, error) { return []int{1}, interruption })
 		if !errors.Is(err, interruption) || got != nil {
 			t.Errorf("for ever %v: %v, %v", interruption, got, err)
 		}
 	}
 	tries := 0
-	if _, err := dump(func() ([]int, error) { tries++; return nil, unix.EPERM }); !errors.Is(err, unix.EPERM) || tries != 1 {
+	if _, err := rtnl.Dump(func() ([]int, error) { tries++; return nil, unix.EPERM }); !errors.Is(err, unix.EPERM) || tries != 1 {
 		t.Errorf("%v after %d tries", err, tries)
 	}
 }
@@ -445,11 +450,11 @@ func TestProbes(t *testing.T) {
 		"": {HookTCX, true}, HookAuto: {HookTCX, true}, HookTCX: {HookTCX, true},
 		HookClsact: {HookClsact, false}, HookXDP: {HookXDP, true},
 	} {
-		if name, tcx, err := chooseHook(wanted); err != nil || (nodeHook{name, tcx}) != want {
+		if name, tcx, err := hook.Choose(wanted); err != nil || (nodeHook{name, tcx}) != want {
 			t.Errorf("hook %q: %s, %v, %v", wanted, name, tcx, err)
 		}
 	}
-	if _, _, err := chooseHook("fishing"); err == nil || !strings.Contains(err.Error(), "fishing") {
+	if _, _, err := hook.Choose("fishing"); err == nil || !strings.Contains(err.Error(), "fishing") {
 		t.Errorf("a hook that is none: %v", err)
 	}
 }

@@ -1,18 +1,15 @@
 package loader
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	stdmaps "maps"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
 
 	"qlbaas/bpf"
+	"qlbaas/loader/hook"
 	"qlbaas/maps"
 )
 
@@ -23,10 +20,9 @@ const (
 	programExpiry  = "start_expiry"
 	programXDP     = "xdp_lb"
 	programPass    = "xdp_pass"
-	constants      = ".rodata"
+	constants      = hook.Constants
 	numberVariable = "pool_number"
 	macVariable    = "device_mac"
-	buildDigits    = 12
 )
 
 // objects are the compiled programs and maps of one family that this binary carries.
@@ -55,36 +51,8 @@ func readPair(loadTC, loadXDP func() (*ebpf.CollectionSpec, error)) (objects, er
 	if err != nil {
 		return objects{}, fmt.Errorf("read embedded programs: %w", err)
 	}
-	forgetLines(tc)
-	forgetLines(xdp)
-	digest := sha256.New()
-	writeIdentity(digest, tc)
-	writeIdentity(digest, xdp)
-	return objects{tc: tc, xdp: xdp, build: hex.EncodeToString(digest.Sum(nil))[:buildDigits]}, nil
-}
-
-// forgetLines takes the lines of source from the programs: the kernel would keep them, and
-// where each is in the machine code, for every pool anew. They were a sixth of what a pool
-// takes.
-func forgetLines(spec *ebpf.CollectionSpec) {
-	for _, p := range spec.Programs {
-		for i := range p.Instructions {
-			p.Instructions[i] = p.Instructions[i].WithSource(nil)
-		}
-	}
-}
-
-// writeIdentity writes all that makes a program do what it does.
-func writeIdentity(digest hash.Hash, spec *ebpf.CollectionSpec) {
-	for _, name := range slices.Sorted(stdmaps.Keys(spec.Programs)) {
-		fmt.Fprintf(digest, "%s\n%+v\n", name, spec.Programs[name].Instructions)
-	}
-	for _, name := range slices.Sorted(stdmaps.Keys(spec.Variables)) {
-		fmt.Fprintf(digest, "%s %x\n", name, spec.Variables[name].Value)
-	}
-	if rodata := spec.Maps[constants]; rodata != nil {
-		fmt.Fprintf(digest, "%v\n", rodata.Contents)
-	}
+	hook.ForgetLines(tc, xdp)
+	return objects{tc: tc, xdp: xdp, build: hook.Build(tc, xdp)}, nil
 }
 
 // makePoolMaps makes a pool's empty maps, with room for so many source addresses.
@@ -269,15 +237,6 @@ func mapID(m *ebpf.Map) (ebpf.MapID, error) {
 	info, err := m.Info()
 	if err != nil {
 		return 0, fmt.Errorf("look at map: %w", err)
-	}
-	id, _ := info.ID()
-	return id, nil
-}
-
-func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
-	info, err := p.Info()
-	if err != nil {
-		return 0, fmt.Errorf("look at program: %w", err)
 	}
 	id, _ := info.ID()
 	return id, nil

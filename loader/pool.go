@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"sync"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/pin"
 	"qlbaas/maps"
 )
 
@@ -28,7 +31,7 @@ type pool struct {
 	// complete says that the pool was wholly there once, so that a failing Apply
 	// leaves it for the next one instead of taking it away.
 	complete bool
-	pins     *pins
+	pins     *pin.Pins
 	attached attachments
 	// family is that of the maps, read with the data lock or the operation lock held.
 	family family
@@ -58,9 +61,9 @@ type pool struct {
 	// data is held for moments. It guards what verdicts, statistics and the expiry
 	// look at while a long operation runs.
 	data     sync.RWMutex
-	ns       *namespace // written with the operation lock held as well
-	view     *maps.Pool // likewise; nil: not deployed
-	programs *programs  // likewise
+	ns       *netspace.Namespace // written with the operation lock held as well
+	view     *maps.Pool          // likewise; nil: not deployed
+	programs *programs           // likewise
 	// members by slot, and the configured ones by id. Both are replaced, never
 	// changed.
 	members []*member
@@ -120,7 +123,7 @@ type facts struct {
 }
 
 func newPool(id string, log *slog.Logger, dir string) *pool {
-	return &pool{id: id, log: log.With("pool", id), pins: newPins(dir), quiet: func() {}}
+	return &pool{id: id, log: log.With("pool", id), pins: pin.New(dir), quiet: func() {}}
 }
 
 // acquire returns the pool with its operation lock held, making a record for one
@@ -222,4 +225,24 @@ func (p *pool) note(err error) {
 	if err != nil {
 		p.facts.failure = err.Error()
 	}
+}
+
+// ensureNamespace opens the pool's namespace, makes it if it is not there, and gives it back
+// the name that it may have lost.
+func (n *Node) ensureNamespace(ctx context.Context, p *pool) error {
+	if p.ns != nil {
+		return p.ns.Rename(ctx, n.steps())
+	}
+	ns, err := netspace.Ensure(ctx, n.steps(), namespaceName(p.id))
+	if err != nil {
+		return err
+	}
+	p.setNamespace(ns)
+	return nil
+}
+
+func (p *pool) setNamespace(ns *netspace.Namespace) {
+	p.data.Lock()
+	defer p.data.Unlock()
+	p.ns = ns
 }

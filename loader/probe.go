@@ -3,21 +3,21 @@ package loader
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/link"
 	"github.com/google/nftables"
+
+	"qlbaas/loader/hook"
 )
 
 // Names of the hooks, as Options.Hook takes and PoolStatus.Hook returns them.
 const (
-	HookAuto   = "auto"
-	HookTCX    = "tcx"
-	HookClsact = "clsact"
-	HookXDP    = "xdp"
+	HookAuto   = hook.Auto
+	HookTCX    = hook.NameTCX
+	HookClsact = hook.NameClsact
+	HookXDP    = hook.NameXDP
 )
 
 // minimumKernel is the oldest kernel that has all of needed.
@@ -71,53 +71,4 @@ func haveNftables() error {
 		return fmt.Errorf("%w: %w", ebpf.ErrNotSupported, err)
 	}
 	return nil
-}
-
-// chooseHook turns what was asked for into what is possible; tcx is how tc_lb is
-// attached.
-func chooseHook(wanted string) (hook string, tcx bool, err error) {
-	tcx, err = haveTCX()
-	if err != nil {
-		return "", false, fmt.Errorf("probe for tcx: %w", err)
-	}
-	switch wanted {
-	case "", HookAuto:
-		if tcx {
-			return HookTCX, tcx, nil
-		}
-		return HookClsact, tcx, nil
-	case HookTCX:
-		if !tcx {
-			return "", false, fmt.Errorf("%w: hook tcx (needs Linux 6.6; %s works here)", ErrUnsupported, HookClsact)
-		}
-		return wanted, tcx, nil
-	case HookClsact:
-		return wanted, false, nil
-	case HookXDP:
-		return wanted, tcx, nil
-	default:
-		return "", false, fmt.Errorf("hook %q is none of %s, %s, %s, %s",
-			wanted, HookAuto, HookTCX, HookClsact, HookXDP)
-	}
-}
-
-// haveTCX attaches to a device that cannot exist: only a kernel that knows tcx
-// gets as far as looking for it.
-func haveTCX() (bool, error) {
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type:         ebpf.SchedCLS,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-		License:      "Dual BSD/GPL",
-	})
-	if err != nil {
-		return false, err
-	}
-	defer prog.Close()
-	attached, err := link.AttachTCX(link.TCXOptions{
-		Interface: math.MaxInt32, Program: prog, Attach: ebpf.AttachTCXIngress,
-	})
-	if err == nil {
-		return true, attached.Close()
-	}
-	return !errors.Is(err, ebpf.ErrNotSupported), nil
 }

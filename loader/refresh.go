@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"qlbaas/loader/change"
 )
 
 // lookTime bounds one Refresh: a node with very many pools looks at some of them at
@@ -71,17 +73,17 @@ func (n *Node) differs(ctx context.Context, id string) bool {
 	if wanted == nil {
 		return false
 	}
-	compare := func() error { return n.ensureAll(context.WithValue(ctx, dryRun{}, true), p, wanted) }
+	compare := func() error { return n.ensureAll(change.DryRun(ctx), p, wanted) }
 	err := compare()
 	if err != nil && p.verdictsMoved() {
 		err = compare()
 	}
-	var drift driftError
+	var drift change.Drift
 	switch {
 	case err != nil && p.verdictsMoved():
 		return false // a generation is due already: the next look will tell
 	case errors.As(err, &drift):
-		p.log.Info("the pool is not as wanted", "mend", drift.change)
+		p.log.Info("the pool is not as wanted", "mend", drift.Change)
 	case err != nil:
 		p.log.Info("the pool cannot be compared with what is wanted", "err", err)
 	}

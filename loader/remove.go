@@ -8,6 +8,10 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
+
+	"qlbaas/loader/device"
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/rtnl"
 )
 
 // Remove takes everything of a pool off this node: devices, programs, maps,
@@ -59,7 +63,7 @@ func (n *Node) remove(ctx context.Context, p *pool) error {
 	if err := n.removePins(ctx, p.id); err != nil {
 		return err
 	}
-	if err := n.removeNamespace(ctx, namespaceName(p.id)); err != nil {
+	if err := netspace.Remove(ctx, n.steps(), namespaceName(p.id)); err != nil {
 		return err
 	}
 	n.budget.release(p.id)
@@ -69,7 +73,7 @@ func (n *Node) remove(ctx context.Context, p *pool) error {
 // removeDevices deletes both ends of the pool's pair, and what else of ours is in
 // the namespace, wherever a name leads to it.
 func (n *Node) removeDevices(ctx context.Context, p *pool) error {
-	devices, err := dump(n.routes.LinkList)
+	devices, err := rtnl.Dump(n.routes.LinkList)
 	if err != nil {
 		return fmt.Errorf("list devices: %w", err)
 	}
@@ -77,15 +81,15 @@ func (n *Node) removeDevices(ctx context.Context, p *pool) error {
 		if poolOfAlias(d.Attrs().Alias) != p.id {
 			continue
 		}
-		if err := n.deleteLink(ctx, n.routes, d); err != nil {
+		if err := device.Delete(ctx, n.steps(), n.routes, d); err != nil {
 			return err
 		}
 	}
 	if p.ns != nil {
 		return n.emptyNamespace(ctx, p.ns)
 	}
-	ns, err := openNamespace(namespaceName(p.id))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoNamespace) {
+	ns, err := netspace.Open(namespaceName(p.id))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, netspace.ErrNone) {
 		return nil
 	}
 	if err != nil {
@@ -97,16 +101,16 @@ func (n *Node) removeDevices(ctx context.Context, p *pool) error {
 
 // emptyNamespace deletes the devices in a namespace. The kernel would as well, some
 // time after the last process has left it; a new pool may need the names sooner.
-func (n *Node) emptyNamespace(ctx context.Context, ns *namespace) error {
-	inside, err := dump(ns.routes.LinkList)
+func (n *Node) emptyNamespace(ctx context.Context, ns *netspace.Namespace) error {
+	inside, err := rtnl.Dump(ns.Routes.LinkList)
 	if err != nil {
-		return fmt.Errorf("list devices of %s: %w", ns.name, err)
+		return fmt.Errorf("list devices of %s: %w", ns.Name, err)
 	}
 	for _, d := range inside {
 		if _, ok := d.(*netlink.Veth); !ok {
 			continue
 		}
-		if err := n.deleteLink(ctx, ns.routes, d); err != nil {
+		if err := device.Delete(ctx, n.steps(), ns.Routes, d); err != nil {
 			return err
 		}
 	}

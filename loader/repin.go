@@ -38,7 +38,7 @@ func (n *Node) ensurePins(ctx context.Context, p *pool) error {
 	// A generation that is being made changes inner maps and pins.
 	p.build.Lock()
 	defer p.build.Unlock()
-	return n.repair(ctx, p.pins, p.wantedPins())
+	return p.pins.Repair(ctx, n.steps(), p.wantedPins())
 }
 
 // ensureSharedPins does the same for what all pools share.
@@ -56,34 +56,13 @@ func (n *Node) ensureSharedPins(ctx context.Context) error {
 			wanted[sharedPin(f, name)] = m
 		}
 	}
-	return n.repair(ctx, n.sharedPins, wanted)
-}
-
-func (n *Node) repair(ctx context.Context, of *pins, wanted map[string]any) error {
-	missing, extra := of.compare(wanted)
-	for _, name := range missing {
-		if err := n.step(ctx, "pin "+name); err != nil {
-			return err
-		}
-		if err := of.put(name, wanted[name]); err != nil {
-			return err
-		}
-	}
-	for _, name := range extra {
-		if err := n.step(ctx, "unpin "+name); err != nil {
-			return err
-		}
-		if err := of.drop(name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return n.sharedPins.Repair(ctx, n.steps(), wanted)
 }
 
 // pinInner pins new inner maps over those whose places they have taken.
 func (p *pool) pinInner(made []maps.Inner) error {
 	for _, in := range made {
-		if err := p.pins.put(filepath.Join(mapPins, in.Name), in.Map); err != nil {
+		if err := p.pins.Put(filepath.Join(mapPins, in.Name), in.Map); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"qlbaas/loader/change"
+	"qlbaas/loader/hook"
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/rtnl"
 	"qlbaas/maps"
 )
 
@@ -25,7 +29,7 @@ import (
 type site struct {
 	*world
 	b               *Balancer
-	ns              *namespace
+	ns              *netspace.Namespace
 	inside, outside netlink.Link
 	routes          *netlink.Handle
 	pins            string
@@ -35,18 +39,18 @@ func (w *world) site(b *Balancer) *site {
 	w.Helper()
 	s := &site{world: w, b: b, pins: poolPins(w.opts.BPFFS, b.PoolID)}
 	var err error
-	if s.ns, err = openNamespace(namespaceName(b.PoolID)); err != nil {
+	if s.ns, err = netspace.Open(namespaceName(b.PoolID)); err != nil {
 		w.Fatal(err)
 	}
 	w.Cleanup(func() { s.ns.Close() })
-	if s.routes, err = newRoutes(); err != nil {
+	if s.routes, err = rtnl.Open(); err != nil {
 		w.Fatal(err)
 	}
 	w.Cleanup(s.routes.Close)
-	if s.inside, err = linkByName(s.ns.routes, insideName(b.VIP.PortID)); err != nil {
+	if s.inside, err = rtnl.LinkByName(s.ns.Routes, insideName(b.VIP.PortID)); err != nil {
 		w.Fatal(err)
 	}
-	if s.outside, err = linkByName(s.routes, outsideName(b.VIP.PortID)); err != nil {
+	if s.outside, err = rtnl.LinkByName(s.routes, outsideName(b.VIP.PortID)); err != nil {
 		w.Fatal(err)
 	}
 	return s
@@ -56,22 +60,22 @@ func (w *world) site(b *Balancer) *site {
 func sabotage() map[string]func(*site) error {
 	return map[string]func(*site) error{
 		"address flushed": func(s *site) error {
-			return s.ns.routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(s.b.VIP.Address)})
+			return s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(s.b.VIP.Address)})
 		},
 		"address added": func(s *site) error {
-			return s.ns.routes.AddrAdd(s.inside, &netlink.Addr{IPNet: ipNet(stray)})
+			return s.ns.Routes.AddrAdd(s.inside, &netlink.Addr{IPNet: ipNet(stray)})
 		},
 		"routes flushed": func(s *site) error {
 			all, err := routesOf(s.ns, s.b.family())
 			for _, r := range all {
-				err = firstOf(err, s.ns.routes.RouteDel(&r))
+				err = firstOf(err, s.ns.Routes.RouteDel(&r))
 			}
 			return err
 		},
 		"neighbours flushed": func(s *site) error {
-			all, err := s.ns.routes.NeighList(s.inside.Attrs().Index, unix.AF_INET)
+			all, err := s.ns.Routes.NeighList(s.inside.Attrs().Index, unix.AF_INET)
 			for _, n := range all {
-				err = firstOf(err, s.ns.routes.NeighDel(&n))
+				err = firstOf(err, s.ns.Routes.NeighDel(&n))
 			}
 			return err
 		},
@@ -80,63 +84,63 @@ func sabotage() map[string]func(*site) error {
 		},
 		"guard without forward": func(s *site) error {
 			g := newGuard(s.addresses(), s.b.VIP.Port, false)
-			return s.nft(func(c *nftables.Conn) { c.DelChain(g.chains[1].Chain) })
+			return s.nft(func(c *nftables.Conn) { c.DelChain(g.Chains[1].Chain) })
 		},
 		"guard for another port": func(s *site) error {
 			return s.nft(func(c *nftables.Conn) {
 				c.DelTable(&nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet})
-				_ = newGuard(s.addresses(), s.b.VIP.Port+1, false).install(c)
+				_ = newGuard(s.addresses(), s.b.VIP.Port+1, false).Install(c)
 			})
 		},
 		"guard without a source address": func(s *site) error {
 			return s.nft(func(c *nftables.Conn) {
 				c.DelTable(&nftables.Table{Name: guardTable, Family: nftables.TableFamilyINet})
-				_ = newGuard(s.addresses()[:2], s.b.VIP.Port, false).install(c)
+				_ = newGuard(s.addresses()[:2], s.b.VIP.Port, false).Install(c)
 			})
 		},
 		"source address deleted": func(s *site) error {
-			return s.ns.routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(sourcePrefixes(s.b)[1])})
+			return s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(sourcePrefixes(s.b)[1])})
 		},
 		"source address of the subnet": func(s *site) error {
 			moved := netip.PrefixFrom(s.b.SNAT[0], 24)
 			return firstOf(
-				s.ns.routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(sourcePrefixes(s.b)[0])}),
-				s.ns.routes.AddrAdd(s.inside, &netlink.Addr{IPNet: ipNet(moved)}))
+				s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(sourcePrefixes(s.b)[0])}),
+				s.ns.Routes.AddrAdd(s.inside, &netlink.Addr{IPNet: ipNet(moved)}))
 		},
 		"ports of a source address deleted": func(s *site) error {
 			return s.empty("member_states", 2*maps.MaxSlots)
 		},
-		"inside down":    func(s *site) error { return s.ns.routes.LinkSetDown(s.inside) },
+		"inside down":    func(s *site) error { return s.ns.Routes.LinkSetDown(s.inside) },
 		"outside down":   func(s *site) error { return s.routes.LinkSetDown(s.outside) },
 		"off the bridge": func(s *site) error { return s.routes.LinkSetNoMaster(s.outside) },
 		"alias cleared":  func(s *site) error { return s.routes.LinkSetAlias(s.outside, "") },
 		"MAC changed": func(s *site) error {
-			return s.ns.routes.LinkSetHardwareAddr(s.inside, net.HardwareAddr{0xfa, 0x16, 0x3e, 1, 2, 3})
+			return s.ns.Routes.LinkSetHardwareAddr(s.inside, net.HardwareAddr{0xfa, 0x16, 0x3e, 1, 2, 3})
 		},
-		"MTU changed":     func(s *site) error { return s.ns.routes.LinkSetMTU(s.inside, 1400) },
-		"inside renamed":  func(s *site) error { return s.ns.routes.LinkSetName(s.inside, "ns-other") },
+		"MTU changed":     func(s *site) error { return s.ns.Routes.LinkSetMTU(s.inside, 1400) },
+		"inside renamed":  func(s *site) error { return s.ns.Routes.LinkSetName(s.inside, "ns-other") },
 		"outside renamed": func(s *site) error { return s.routes.LinkSetName(s.outside, "tapother") },
 		"both renamed": func(s *site) error {
-			return firstOf(s.routes.LinkSetName(s.outside, "tapother"), s.ns.routes.LinkSetName(s.inside, "ns-other"))
+			return firstOf(s.routes.LinkSetName(s.outside, "tapother"), s.ns.Routes.LinkSetName(s.inside, "ns-other"))
 		},
-		"device deleted": func(s *site) error { return s.ns.routes.LinkDel(s.inside) },
-		"device moved":   func(s *site) error { return s.ns.routes.LinkSetNsPid(s.inside, os.Getpid()) },
+		"device deleted": func(s *site) error { return s.ns.Routes.LinkDel(s.inside) },
+		"device moved":   func(s *site) error { return s.ns.Routes.LinkSetNsPid(s.inside, os.Getpid()) },
 		"namespace deleted": func(s *site) error {
 			s.ns.Close() // or it lives on, here
-			return (&Node{}).removeNamespace(context.Background(), s.ns.name)
+			return netspace.Remove(context.Background(), change.Steps{}, s.ns.Name)
 		},
 		"namespace replaced": func(s *site) error {
 			n := &Node{}
 			ctx := context.Background()
-			return firstOf(n.removeNamespace(ctx, s.ns.name), n.makeNamespace(ctx, s.ns.name))
+			return firstOf(netspace.Remove(ctx, n.steps(), s.ns.Name), netspace.Make(ctx, n.steps(), s.ns.Name))
 		},
 		"forwarding off": func(s *site) error {
-			return s.ns.do(func() error {
+			return s.ns.Do(func() error {
 				return os.WriteFile("/proc/sys/net/ipv4/conf/"+s.inside.Attrs().Name+"/forwarding", []byte("0"), 0)
 			})
 		},
 		"own ports moved": func(s *site) error {
-			return s.ns.do(func() error {
+			return s.ns.Do(func() error {
 				return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("1024 65535"), 0)
 			})
 		},
@@ -186,13 +190,15 @@ func hookSabotage() map[string]map[string]func(*site) error {
 				}
 				return firstOf(l.Update(s.stranger()), l.Close())
 			},
-			"clsact added": func(s *site) error { return s.ns.routes.QdiscAdd(newClsact(s.inside.Attrs().Index)) },
+			"clsact added": func(s *site) error { return s.ns.Routes.QdiscAdd(hook.NewClsact(s.inside.Attrs().Index)) },
 		},
 		HookClsact: {
-			"clsact deleted": func(s *site) error { return s.ns.routes.QdiscDel(newClsact(s.inside.Attrs().Index)) },
-			"filter deleted": func(s *site) error { return s.ns.routes.FilterDel(newFilter(nil, s.inside.Attrs().Index)) },
+			"clsact deleted": func(s *site) error { return s.ns.Routes.QdiscDel(hook.NewClsact(s.inside.Attrs().Index)) },
+			"filter deleted": func(s *site) error {
+				return s.ns.Routes.FilterDel(hook.NewFilter(nil, programTC, s.inside.Attrs().Index))
+			},
 			"filter replaced": func(s *site) error {
-				return s.ns.routes.FilterReplace(newFilter(s.stranger(), s.inside.Attrs().Index))
+				return s.ns.Routes.FilterReplace(hook.NewFilter(s.stranger(), programTC, s.inside.Attrs().Index))
 			},
 		},
 		HookXDP: {
@@ -200,7 +206,7 @@ func hookSabotage() map[string]map[string]func(*site) error {
 			"peer detached": detach(linkPeer),
 			"tcx detached":  detach(linkTCX),
 			"offload on": func(s *site) error {
-				return (&Node{}).setOffloads(context.Background(), s.outside.Attrs().Name, true)
+				return hook.SetOffloads(context.Background(), change.Steps{}, s.outside.Attrs().Name, true)
 			},
 		},
 	}
@@ -342,7 +348,7 @@ func TestForeignProgramBefore(t *testing.T) {
 	w.apply(n, b)
 	s := w.site(&b)
 	var foreign link.Link
-	err := s.ns.do(func() (err error) {
+	err := s.ns.Do(func() (err error) {
 		foreign, err = link.AttachTCX(link.TCXOptions{
 			Interface: s.inside.Attrs().Index, Program: s.stranger(), Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
 		})
@@ -389,7 +395,7 @@ func (s *site) stranger() *ebpf.Program {
 }
 
 func (s *site) nft(change func(*nftables.Conn)) error {
-	return s.ns.do(func() error {
+	return s.ns.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {
 			return err

@@ -211,7 +211,7 @@ func (n *Node) dropPorts(ctx context.Context, p *pool) error {
 			return err
 		}
 		for _, name := range names {
-			if err := p.pins.drop(filepath.Join(mapPins, name)); err != nil {
+			if err := p.pins.Drop(filepath.Join(mapPins, name)); err != nil {
 				return err
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"qlbaas/bpf"
+	"qlbaas/loader/hook"
 	"qlbaas/maps"
 )
 
@@ -322,7 +323,7 @@ func (w *world) programsOf(n *Node, b *Balancer) (ids []ebpf.ProgramID) {
 		if *program == nil {
 			continue
 		}
-		id, err := programID(*program)
+		id, err := hook.ProgramID(*program)
 		if err != nil {
 			w.Fatal(err)
 		}

@@ -103,12 +103,12 @@ func (s *street) askOn(b *Balancer) (stop chan struct{}, failures chan []string)
 func (w *world) guardDrops(b *Balancer) (packets uint64) {
 	w.Helper()
 	site := w.site(b)
-	err := site.ns.do(func() error {
+	err := site.ns.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {
 			return err
 		}
-		input := newGuard(ownAddresses(&pool{}, b), b.VIP.Port, false).chains[0]
+		input := newGuard(ownAddresses(&pool{}, b), b.VIP.Port, false).Chains[0]
 		rules, err := c.GetRules(input.Table, input.Chain)
 		for _, rule := range rules {
 			for _, e := range rule.Exprs {

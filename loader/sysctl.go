@@ -4,21 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 
+	"qlbaas/loader/setting"
 	"qlbaas/maps"
 )
 
-// sysctl is one setting of a network namespace; path is below /proc/sys/net.
-type sysctl struct {
-	path, value string
-	// optional settings may be absent from the kernel.
-	optional bool
-}
+// sysctl is one setting of a network namespace.
+type sysctl = setting.Sysctl
 
 // The namespace's own sockets take their ports where the programs take none, so that
 // neither ever meets the other: those of probes above the range of NAT ports, those of a
@@ -59,10 +52,10 @@ func (n *Node) ensurePorts(ctx context.Context, p *pool, b *Balancer) error {
 	if first <= b.VIP.Port && b.VIP.Port <= last {
 		reserved = strconv.Itoa(int(b.VIP.Port))
 	}
-	return p.ns.do(func() error {
+	return p.ns.Do(func() error {
 		return n.setSysctls(ctx, []sysctl{
-			{path: "ipv4/ip_local_reserved_ports", value: reserved},
-			{path: "ipv4/ip_local_port_range", value: ports},
+			{Path: "ipv4/ip_local_reserved_ports", Value: reserved},
+			{Path: "ipv4/ip_local_port_range", Value: ports},
 		})
 	})
 }
@@ -91,22 +84,22 @@ func deviceSysctls(f family, device string) []sysctl {
 	v4 := "ipv4/conf/" + device + "/"
 	settings := []sysctl{
 		// Answers may come from where no route leads; the program has its own checks.
-		{path: v4 + "rp_filter", value: "0"},
+		{Path: v4 + "rp_filter", Value: "0"},
 		// The stack looks at every packet before the guard does, and must not
 		// teach hosts other ways nor learn any.
-		{path: v4 + "send_redirects", value: "0"},
-		{path: v4 + "accept_redirects", value: "0"},
-		{path: v4 + "accept_source_route", value: "0"},
+		{Path: v4 + "send_redirects", Value: "0"},
+		{Path: v4 + "accept_redirects", Value: "0"},
+		{Path: v4 + "accept_source_route", Value: "0"},
 		// Only this device's own address is answered for and announced.
-		{path: v4 + "arp_ignore", value: "1"},
-		{path: v4 + "arp_announce", value: "2"},
+		{Path: v4 + "arp_ignore", Value: "1"},
+		{Path: v4 + "arp_announce", Value: "2"},
 	}
 	if f == ipv6 {
 		settings = append(settings, deviceSysctls6(device)...)
 	} else {
 		// The wanted state of the pool needs no IPv6, so nothing listens there.
 		settings = append(settings,
-			sysctl{path: "ipv6/conf/" + device + "/disable_ipv6", value: "1", optional: true})
+			sysctl{Path: "ipv6/conf/" + device + "/disable_ipv6", Value: "1", Optional: true})
 	}
 	if device == "all" {
 		return settings
@@ -119,14 +112,14 @@ func deviceSysctls(f family, device string) []sysctl {
 	return append(settings,
 		// bpf_fib_lookup answers only for devices that may forward. The stack would
 		// forward as well, so the guard drops whatever tries.
-		sysctl{path: forwarding, value: "1"},
+		sysctl{Path: forwarding, Value: "1"},
 		// The kernel probes the members' addresses (neigh.go). These limits make it
 		// notice a member whose MAC changed without a word within some 15 s, and
 		// ask everybody before it gives up on the old MAC.
-		sysctl{path: neigh + "base_reachable_time_ms", value: "5000"},
-		sysctl{path: neigh + "delay_first_probe_time", value: "1"},
-		sysctl{path: neigh + "retrans_time_ms", value: "500"},
-		sysctl{path: neigh + "mcast_resolicit", value: "3"},
+		sysctl{Path: neigh + "base_reachable_time_ms", Value: "5000"},
+		sysctl{Path: neigh + "delay_first_probe_time", Value: "1"},
+		sysctl{Path: neigh + "retrans_time_ms", Value: "500"},
+		sysctl{Path: neigh + "mcast_resolicit", Value: "3"},
 	)
 }
 
@@ -135,11 +128,11 @@ func deviceSysctls(f family, device string) []sysctl {
 func deviceSysctls6(device string) []sysctl {
 	v6 := "ipv6/conf/" + device + "/"
 	settings := []sysctl{
-		{path: v6 + "disable_ipv6", value: "0"},
-		{path: v6 + "accept_ra", value: "0"},
-		{path: v6 + "autoconf", value: "0"},
-		{path: v6 + "accept_redirects", value: "0"},
-		{path: v6 + "accept_source_route", value: "-1"},
+		{Path: v6 + "disable_ipv6", Value: "0"},
+		{Path: v6 + "accept_ra", Value: "0"},
+		{Path: v6 + "autoconf", Value: "0"},
+		{Path: v6 + "accept_redirects", Value: "0"},
+		{Path: v6 + "accept_source_route", Value: "-1"},
 	}
 	if device == "all" {
 		return settings
@@ -147,32 +140,12 @@ func deviceSysctls6(device string) []sysctl {
 	return append(settings,
 		// The link-local address is ours to add (wantedAddresses), so that it can be
 		// repaired as well.
-		sysctl{path: v6 + "addr_gen_mode", value: "1"},
+		sysctl{Path: v6 + "addr_gen_mode", Value: "1"},
 		// A VIP that is admin-down keeps its address as an IPv4 one does.
-		sysctl{path: v6 + "keep_addr_on_down", value: "1"})
+		sysctl{Path: v6 + "keep_addr_on_down", Value: "1"})
 }
 
-// setSysctls writes what differs. It must run on a thread inside the namespace:
-// /proc/sys/net shows the reader's own.
+// setSysctls writes what differs. It must run on a thread inside the namespace.
 func (n *Node) setSysctls(ctx context.Context, settings []sysctl) error {
-	for _, s := range settings {
-		path := filepath.Join("/proc/sys/net", s.path)
-		found, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) && s.optional {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("read sysctl: %w", err)
-		}
-		if strings.TrimSpace(string(found)) == s.value {
-			continue
-		}
-		if err := n.step(ctx, "set sysctl "+s.path); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(s.value+"\n"), 0); err != nil {
-			return fmt.Errorf("set sysctl %s to %q: %w", s.path, s.value, err)
-		}
-	}
-	return nil
+	return setting.Write(ctx, n.steps(), settings)
 }

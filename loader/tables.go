@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"qlbaas/loader/change"
 	"qlbaas/maps"
 )
 
@@ -26,7 +27,7 @@ func (n *Node) makeTables(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.step(ctx, "make maps"); err != nil {
 		return err
 	}
-	if err := p.pins.dropAll(); err != nil {
+	if err := p.pins.DropAll(); err != nil {
 		return err
 	}
 	own, err := n.objects[p.family].makePoolMaps(b.flowLimit(), sourcesRoom(1+len(b.SNAT)))
@@ -59,7 +60,7 @@ func (n *Node) pin(ctx context.Context, p *pool, name string, object any) error 
 	if err := n.step(ctx, "pin "+name); err != nil {
 		return err
 	}
-	return p.pins.put(name, object)
+	return p.pins.Put(name, object)
 }
 
 // ensureGeneration brings slots, liveness and configuration up to date: the new
@@ -115,7 +116,7 @@ func (n *Node) nextGeneration(ctx context.Context, p *pool, b *Balancer) error {
 	if err != nil {
 		return err
 	}
-	if ctx.Value(dryRun{}) == nil {
+	if !change.IsDryRun(ctx) {
 		p.aside.keep(plan.all)
 		p.wanted = b
 	}
@@ -297,7 +298,7 @@ func (n *Node) dropSlots(p *pool, slots []uint16) error {
 func (p *pool) unpinSlots(slots []uint16) error {
 	for _, slot := range slots {
 		for _, name := range maps.SlotInner(slot) {
-			if err := p.pins.drop(filepath.Join(mapPins, name)); err != nil {
+			if err := p.pins.Drop(filepath.Join(mapPins, name)); err != nil {
 				return err
 			}
 		}
@@ -317,7 +318,7 @@ func (n *Node) writeGeneration(
 	}
 	next := makeGeneration(b, p.nextSources(b), members, up, max(stored.Number, p.active.Number)+1)
 	if stored.Number > 0 && stored.Equal(next) {
-		if ctx.Value(dryRun{}) == nil {
+		if !change.IsDryRun(ctx) {
 			p.publish(members, stored)
 		}
 		return true, nil
@@ -374,5 +375,5 @@ func (n *Node) disableAffinity(ctx context.Context, p *pool, b *Balancer) error 
 	if err := p.view.DisableAffinity(); err != nil {
 		return err
 	}
-	return p.pins.drop(filepath.Join(mapPins, affinityTable))
+	return p.pins.Drop(filepath.Join(mapPins, affinityTable))
 }

@@ -175,7 +175,7 @@ func (n *Node) pinPrograms(ctx context.Context, p *pool, ps *programs, names ...
 // runs any more.
 func (n *Node) dropOldPrograms(ctx context.Context, p *pool) error {
 	ps := p.loaded()
-	builds, err := p.pins.list(programPins)
+	builds, err := p.pins.List(programPins)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (n *Node) dropOldPrograms(ctx context.Context, p *pool) error {
 		if err := n.step(ctx, "unpin programs of another build"); err != nil {
 			return err
 		}
-		if err := p.pins.dropDir(filepath.Join(programPins, build)); err != nil {
+		if err := p.pins.DropDir(filepath.Join(programPins, build)); err != nil {
 			return err
 		}
 	}
@@ -197,7 +197,7 @@ func (n *Node) dropOldPrograms(ctx context.Context, p *pool) error {
 		return err
 	}
 	for _, name := range []string{programXDP, programPass} {
-		if err := p.pins.drop(filepath.Join(programPins, ps.build, name)); err != nil {
+		if err := p.pins.Drop(filepath.Join(programPins, ps.build, name)); err != nil {
 			return err
 		}
 	}

@@ -3,11 +3,13 @@ package loader
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"qlbaas/loader/device"
+	"qlbaas/loader/netspace"
+	"qlbaas/loader/rtnl"
 )
 
 // wiring is a pool's veth pair as it is now.
@@ -19,8 +21,8 @@ type wiring struct {
 
 // findWiring looks for the pool's pair by names, alias and by who is whose peer, so
 // that it is found after it was renamed. What is missing is nil.
-func (n *Node) findWiring(ns *namespace, b *Balancer) (w wiring, err error) {
-	if w.inside, err = linkByName(ns.routes, insideName(b.VIP.PortID)); err != nil {
+func (n *Node) findWiring(ns *netspace.Namespace, b *Balancer) (w wiring, err error) {
+	if w.inside, err = rtnl.LinkByName(ns.Routes, insideName(b.VIP.PortID)); err != nil {
 		return w, err
 	}
 	if w.outside, err = n.findOutside(b); err != nil {
@@ -28,14 +30,14 @@ func (n *Node) findWiring(ns *namespace, b *Balancer) (w wiring, err error) {
 	}
 	switch {
 	case w.inside == nil && w.outside != nil:
-		peer, err := linkByIndex(ns.routes, w.outside.Attrs().ParentIndex)
-		if err == nil && peer != nil && paired(peer, w.outside) {
+		peer, err := rtnl.LinkByIndex(ns.Routes, w.outside.Attrs().ParentIndex)
+		if err == nil && peer != nil && device.Paired(peer, w.outside) {
 			w.inside = peer
 		}
 		return w, err
 	case w.outside == nil && w.inside != nil:
-		peer, err := linkByIndex(n.routes, w.inside.Attrs().ParentIndex)
-		if err == nil && peer != nil && paired(w.inside, peer) {
+		peer, err := rtnl.LinkByIndex(n.routes, w.inside.Attrs().ParentIndex)
+		if err == nil && peer != nil && device.Paired(w.inside, peer) {
 			w.outside = peer
 		}
 		return w, err
@@ -45,11 +47,11 @@ func (n *Node) findWiring(ns *namespace, b *Balancer) (w wiring, err error) {
 
 func (n *Node) findOutside(b *Balancer) (netlink.Link, error) {
 	name := outsideName(b.VIP.PortID)
-	found, err := linkByName(n.routes, name)
+	found, err := rtnl.LinkByName(n.routes, name)
 	if err != nil || found != nil {
 		return found, err
 	}
-	devices, err := dump(n.routes.LinkList)
+	devices, err := rtnl.Dump(n.routes.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
@@ -59,13 +61,6 @@ func (n *Node) findOutside(b *Balancer) (netlink.Link, error) {
 		}
 	}
 	return nil, nil
-}
-
-// paired tells whether two devices of different namespaces are each other's peer.
-func paired(inside, outside netlink.Link) bool {
-	return inside.Type() == "veth" && outside.Type() == "veth" &&
-		inside.Attrs().ParentIndex == outside.Attrs().Index &&
-		outside.Attrs().ParentIndex == inside.Attrs().Index
 }
 
 // ensureWiring makes the pair, or mends it. The devices come out with their names,
@@ -80,7 +75,7 @@ func (n *Node) ensureWiring(ctx context.Context, p *pool, b *Balancer) (wiring, 
 	if err != nil {
 		return wiring{}, err
 	}
-	if w.inside == nil || w.outside == nil || !paired(w.inside, w.outside) {
+	if w.inside == nil || w.outside == nil || !device.Paired(w.inside, w.outside) {
 		if w, err = n.remakeWiring(ctx, p.ns, b, w, bridge.Attrs().MTU); err != nil {
 			return wiring{}, err
 		}
@@ -99,7 +94,7 @@ func (n *Node) ensureWiring(ctx context.Context, p *pool, b *Balancer) (wiring, 
 
 // findBridge returns the device that the outside device joins.
 func (n *Node) findBridge(name string) (netlink.Link, error) {
-	bridge, err := linkByName(n.routes, name)
+	bridge, err := rtnl.LinkByName(n.routes, name)
 	if err != nil {
 		return nil, err
 	}
@@ -113,22 +108,22 @@ func (n *Node) findBridge(name string) (netlink.Link, error) {
 }
 
 // remakeWiring replaces what is left of a pair by a new one.
-func (n *Node) remakeWiring(ctx context.Context, ns *namespace, b *Balancer, old wiring, mtu int) (wiring, error) {
+func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Balancer, old wiring, mtu int) (wiring, error) {
 	if old.outside != nil {
 		if err := n.ownOutside(b, old.outside); err != nil {
 			return wiring{}, err
 		}
-		if err := n.deleteLink(ctx, n.routes, old.outside); err != nil {
+		if err := device.Delete(ctx, n.steps(), n.routes, old.outside); err != nil {
 			return wiring{}, err
 		}
 	}
 	// Its peer may have been the one just deleted, and then it is gone as well.
-	inside, err := linkByName(ns.routes, insideName(b.VIP.PortID))
+	inside, err := rtnl.LinkByName(ns.Routes, insideName(b.VIP.PortID))
 	if err != nil {
 		return wiring{}, err
 	}
 	if inside != nil {
-		if err := n.deleteLink(ctx, ns.routes, inside); err != nil {
+		if err := device.Delete(ctx, n.steps(), ns.Routes, inside); err != nil {
 			return wiring{}, err
 		}
 	}
@@ -141,7 +136,7 @@ func (n *Node) remakeWiring(ctx context.Context, ns *namespace, b *Balancer, old
 	pair.PeerName = insideName(b.VIP.PortID)
 	pair.PeerHardwareAddr = b.VIP.MAC
 	pair.PeerMTU = uint32(mtu)
-	pair.PeerNamespace = netlink.NsFd(ns.file.Fd())
+	pair.PeerNamespace = netlink.NsFd(ns.File.Fd())
 	if err := n.routes.LinkAdd(pair); err != nil {
 		return wiring{}, fmt.Errorf("make device pair %s and %s: %w", attrs.Name, pair.PeerName, err)
 	}
@@ -158,20 +153,10 @@ func (n *Node) ownOutside(b *Balancer, outside netlink.Link) error {
 	return fmt.Errorf("device %s is there already and is not this pool's", attrs.Name)
 }
 
-func (n *Node) deleteLink(ctx context.Context, routes *netlink.Handle, link netlink.Link) error {
-	if err := n.step(ctx, "delete device"); err != nil {
-		return err
-	}
-	if err := routes.LinkDel(link); err != nil {
-		return fmt.Errorf("delete device %s: %w", link.Attrs().Name, err)
-	}
-	return nil
-}
-
 // dropStrangers deletes what else of ours is in the namespace: the device of a
 // port that the VIP had before.
-func (n *Node) dropStrangers(ctx context.Context, ns *namespace, w wiring) error {
-	devices, err := dump(ns.routes.LinkList)
+func (n *Node) dropStrangers(ctx context.Context, ns *netspace.Namespace, w wiring) error {
+	devices, err := rtnl.Dump(ns.Routes.LinkList)
 	if err != nil {
 		return fmt.Errorf("list devices: %w", err)
 	}
@@ -179,7 +164,7 @@ func (n *Node) dropStrangers(ctx context.Context, ns *namespace, w wiring) error
 		if d.Type() != "veth" || d.Attrs().Index == w.inside.Attrs().Index {
 			continue
 		}
-		if err := n.deleteLink(ctx, ns.routes, d); err != nil {
+		if err := device.Delete(ctx, n.steps(), ns.Routes, d); err != nil {
 			return err
 		}
 	}
@@ -187,8 +172,8 @@ func (n *Node) dropStrangers(ctx context.Context, ns *namespace, w wiring) error
 }
 
 func (n *Node) mendInside(ctx context.Context, p *pool, b *Balancer, inside netlink.Link, mtu int) error {
-	routes := p.ns.routes
-	if err := n.rename(ctx, routes, inside, insideName(b.VIP.PortID)); err != nil {
+	routes := p.ns.Routes
+	if err := device.Rename(ctx, n.steps(), routes, inside, insideName(b.VIP.PortID)); err != nil {
 		return err
 	}
 	if !bytes.Equal(inside.Attrs().HardwareAddr, b.VIP.MAC) {
@@ -200,11 +185,11 @@ func (n *Node) mendInside(ctx context.Context, p *pool, b *Balancer, inside netl
 		}
 		p.announce = true
 	}
-	return n.setMTU(ctx, routes, inside, mtu)
+	return device.SetMTU(ctx, n.steps(), routes, inside, mtu)
 }
 
 func (n *Node) mendOutside(ctx context.Context, b *Balancer, outside netlink.Link, mtu int) error {
-	if err := n.rename(ctx, n.routes, outside, outsideName(b.VIP.PortID)); err != nil {
+	if err := device.Rename(ctx, n.steps(), n.routes, outside, outsideName(b.VIP.PortID)); err != nil {
 		return err
 	}
 	if alias := deviceAlias(b.PoolID); outside.Attrs().Alias != alias {
@@ -216,66 +201,11 @@ func (n *Node) mendOutside(ctx context.Context, b *Balancer, outside netlink.Lin
 		}
 	}
 	// A bridge's port speaks no IP itself.
-	quiet := []sysctl{{path: "ipv6/conf/" + outsideName(b.VIP.PortID) + "/disable_ipv6", value: "1", optional: true}}
+	quiet := []sysctl{{Path: "ipv6/conf/" + outsideName(b.VIP.PortID) + "/disable_ipv6", Value: "1", Optional: true}}
 	if err := n.setSysctls(ctx, quiet); err != nil {
 		return err
 	}
-	return n.setMTU(ctx, n.routes, outside, mtu)
-}
-
-// rename takes the device down for a moment where the kernel wants that (before
-// Linux 6.2).
-func (n *Node) rename(ctx context.Context, routes *netlink.Handle, link netlink.Link, name string) error {
-	if link.Attrs().Name == name {
-		return nil
-	}
-	if err := n.step(ctx, "rename device"); err != nil {
-		return err
-	}
-	err := routes.LinkSetName(link, name)
-	if errors.Is(err, unix.EBUSY) {
-		if err := routes.LinkSetDown(link); err != nil {
-			return fmt.Errorf("set %s down: %w", link.Attrs().Name, err)
-		}
-		err = routes.LinkSetName(link, name)
-	}
-	if err != nil {
-		return fmt.Errorf("rename %s to %s: %w", link.Attrs().Name, name, err)
-	}
-	return nil
-}
-
-func (n *Node) setMTU(ctx context.Context, routes *netlink.Handle, link netlink.Link, mtu int) error {
-	if link.Attrs().MTU == mtu {
-		return nil
-	}
-	if err := n.step(ctx, "set MTU"); err != nil {
-		return err
-	}
-	if err := routes.LinkSetMTU(link, mtu); err != nil {
-		return fmt.Errorf("set MTU of %s to %d: %w", link.Attrs().Name, mtu, err)
-	}
-	return nil
-}
-
-func isUp(link netlink.Link) bool { return link.Attrs().RawFlags&unix.IFF_UP != 0 }
-
-// setUp makes a device's administrative state as wanted and tells whether it came up.
-func (n *Node) setUp(ctx context.Context, routes *netlink.Handle, link netlink.Link, up bool) (cameUp bool, err error) {
-	if isUp(link) == up {
-		return false, nil
-	}
-	change, word := routes.LinkSetDown, "down"
-	if up {
-		change, word = routes.LinkSetUp, "up"
-	}
-	if err := n.step(ctx, "set device "+word); err != nil {
-		return false, err
-	}
-	if err := change(link); err != nil {
-		return false, fmt.Errorf("set %s %s: %w", link.Attrs().Name, word, err)
-	}
-	return up, nil
+	return device.SetMTU(ctx, n.steps(), n.routes, outside, mtu)
 }
 
 // joinBridge makes the outside device a port of the bridge, and sets it up.
@@ -293,6 +223,6 @@ func (n *Node) joinBridge(ctx context.Context, outside netlink.Link, b *Balancer
 		}
 		cameUp = true
 	}
-	up, err := n.setUp(ctx, n.routes, outside, true)
+	up, err := device.SetUp(ctx, n.steps(), n.routes, outside, true)
 	return cameUp || up, err
 }

@@ -39,6 +39,9 @@ var (
 	vips     = kind{"vip", "/v2.0/lb/vips"}
 	members  = kind{"member", "/v2.0/lb/members"}
 	monitors = kind{"health_monitor", "/v2.0/lb/health_monitors"}
+
+	routers     = kind{"router", "/v2.0/routers"}
+	floatingIPs = kind{"floatingip", "/v2.0/floatingips"}
 )
 
 // answer is what the API said.

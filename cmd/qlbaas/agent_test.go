@@ -19,6 +19,7 @@ import (
 	"qlbaas/cmd/qlbaas/agent"
 	"qlbaas/cmd/qlbaas/cmdline"
 	"qlbaas/loader"
+	"qlbaas/loader/router"
 )
 
 // fakeNode is a data plane in memory. It outlives the agents that open it, as
@@ -27,11 +28,12 @@ type fakeNode struct {
 	mu      sync.Mutex
 	locked  bool
 	applied map[string]loader.Balancer
+	routers map[string]router.Router
 	changed chan struct{} // closed and replaced at every change
 }
 
 func newFakeNode(deployed ...string) *fakeNode {
-	n := &fakeNode{applied: map[string]loader.Balancer{}, changed: make(chan struct{})}
+	n := &fakeNode{applied: map[string]loader.Balancer{}, routers: map[string]router.Router{}, changed: make(chan struct{})}
 	for _, id := range deployed {
 		n.applied[id] = loader.Balancer{PoolID: id}
 	}

@@ -167,9 +167,11 @@ func TestPersistenceInPut(t *testing.T) {
 }
 
 // recorder notes what the service tells the node.
-type recorder struct{ pools []string }
+type recorder struct{ pools, routers []string }
 
 func (r *recorder) PoolsChanged(ids ...string) { r.pools = append(r.pools, ids...) }
+
+func (r *recorder) RoutersChanged(ids ...string) { r.routers = append(r.routers, ids...) }
 
 func (r *recorder) take() []string {
 	pools := r.pools
@@ -423,7 +425,7 @@ func TestQuotas(t *testing.T) {
 	s := start(t, config{service: lbaas.Options{Quotas: map[string]int64{"port": 3}}})
 	f := s.network("10.0.0.0/24")
 	defaults := object{"vip": n(10), "pool": n(10), "member": n(-1), "health_monitor": n(-1),
-		"network": n(-1), "subnet": n(-1), "port": n(3)}
+		"network": n(-1), "subnet": n(-1), "port": n(3), "router": n(10), "floatingip": n(50)}
 	if got := s.must(200, "GET", "/v2.0/quotas/default", nil); !equal(got, defaults) {
 		t.Errorf("defaults: %v", got)
 	}
@@ -441,7 +443,7 @@ func TestQuotas(t *testing.T) {
 	s.must(200, "PUT", "/v2.0/quotas/default", object{"quota": object{"pool": "11", "tenant_id": "default"}})
 	s.must(201, "POST", "/v2.0/lb/pools", body)
 	s.refused(409, "OverQuota", "POST", "/v2.0/lb/pools", body, "11")
-	s.refused(400, "HTTPBadRequest", "PUT", "/v2.0/quotas/default", object{"quota": object{"router": 1}}, "health_monitor")
+	s.refused(400, "HTTPBadRequest", "PUT", "/v2.0/quotas/default", object{"quota": object{"firewall": 1}}, "health_monitor")
 	if list := s.list("/v2.0/quotas"); len(list) != 1 || list[0]["tenant_id"] != "default" {
 		t.Errorf("quotas: %v", list)
 	}

@@ -53,6 +53,12 @@ func extensions() []extension {
 			Updated: "2012-09-07T10:00:00-00:00"},
 		{Alias: "external-net", Name: "Neutron external network", Description: "Networks outside of the cloud",
 			Updated: "2013-01-14T10:00:00-00:00"},
+		{Alias: "router", Name: "Neutron L3 Router", Description: "Routers and floating IPs",
+			Updated: "2012-07-20T10:00:00-00:00"},
+		{Alias: "ext-gw-mode", Name: "Neutron L3 Configurable external gateway mode",
+			Description: "Whether a router translates sources", Updated: "2013-03-28T10:00:00-00:00"},
+		{Alias: "extraroute", Name: "Neutron Extra Route", Description: "Further routes of a router",
+			Updated: "2013-02-01T10:00:00-00:00"},
 	}
 	for i := range list {
 		list[i].Links = []link{}

@@ -16,6 +16,8 @@ func collections() map[string]lbaas.Collection {
 		"/v2.0/networks":           lbaas.Networks,
 		"/v2.0/subnets":            lbaas.Subnets,
 		"/v2.0/ports":              lbaas.Ports,
+		"/v2.0/routers":            lbaas.Routers,
+		"/v2.0/floatingips":        lbaas.FloatingIPs,
 	}
 }
 
@@ -33,6 +35,8 @@ func (s *server) routes() {
 	on("GET /v2.0/lb/pools/{id}/health_monitors/{monitor}", s.association)
 	on("DELETE /v2.0/lb/pools/{id}/health_monitors/{monitor}", s.disassociate)
 	on("GET /v2.0/lb/pools/{id}/loadbalancer-agent", s.agentOf)
+	on("PUT /v2.0/routers/{id}/add_router_interface", s.routerInterface(s.svc.AddRouterInterface))
+	on("PUT /v2.0/routers/{id}/remove_router_interface", s.routerInterface(s.svc.RemoveRouterInterface))
 	on("GET /v2.0/agents", s.agents)
 	on("GET /v2.0/agents/{id}", s.agent)
 	on("GET /v2.0/agents/{id}/loadbalancer-pools", s.poolsOn)

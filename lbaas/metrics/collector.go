@@ -16,6 +16,7 @@ const scrapeTimeout = 10 * time.Second
 // Source is asked at every scrape; reconcile.Reconciler is one.
 type Source interface {
 	Counters(ctx context.Context) ([]reconcile.PoolCounters, error)
+	RouterCounters(ctx context.Context) ([]reconcile.RouterCounters, error)
 	Budget() loader.BudgetStatus
 	Counts() reconcile.Counts
 }
@@ -34,6 +35,7 @@ type Collector struct {
 	budgetUsed, budgetLimit                       *prometheus.Desc
 	sidecar                                       sidecarDescs
 	attempts, drifted, healthVerdicts             *prometheus.Desc
+	router                                        routerDescs
 }
 
 // BuildInfo says which program this is.
@@ -50,7 +52,7 @@ func New(source Source, build BuildInfo) *Collector {
 		source: source, build: build,
 
 		info:          desc("build_info", "1, with the version of the agent.", "version", "goversion"),
-		stateReadable: desc("state_readable", "1 if the list of pools could be read for this scrape."),
+		stateReadable: desc("state_readable", "1 if the lists of pools and routers could be read for this scrape."),
 		poolReadable:  desc("pool_readable", "1 if the pool's counters could be read; 1 also where nothing is deployed.", "pool"),
 
 		poolTotal:   desc("pool_connections_total", "Completed handshakes.", "pool"),
@@ -76,9 +78,10 @@ func New(source Source, build BuildInfo) *Collector {
 		budgetUsed:  desc("budget_used_bytes", "Memory that the tables of all pools may take."),
 		budgetLimit: desc("budget_limit_bytes", "Memory that tables of all pools can have."),
 
-		attempts:       desc("reconcile_attempts_total", "Attempts to make a pool as wanted.", "result"),
-		drifted:        desc("reconcile_drifts_total", "Pools found other than they had been applied."),
+		attempts:       desc("reconcile_attempts_total", "Attempts to make a pool or a router as wanted.", "result"),
+		drifted:        desc("reconcile_drifts_total", "Pools and routers found other than they had been applied."),
 		healthVerdicts: desc("health_verdicts_total", "Members that went up or down."),
+		router:         newRouterDescs(desc),
 	}
 }
 
@@ -93,6 +96,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- d
 	}
 	c.sidecar.describe(ch)
+	c.router.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -111,9 +115,13 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	pools, err := c.source.Counters(ctx)
-	s.flag(c.stateReadable, err == nil)
+	routers, routersErr := c.source.RouterCounters(ctx)
+	s.flag(c.stateReadable, err == nil && routersErr == nil)
 	for _, p := range pools {
 		c.pool(s, p)
+	}
+	for _, r := range routers {
+		c.router.collect(s, r)
 	}
 }
 

@@ -21,17 +21,23 @@ import (
 	"qlbaas/lbaas"
 	"qlbaas/lbaas/reconcile"
 	"qlbaas/loader"
+	"qlbaas/loader/router"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 type fakeSource struct {
-	pools []reconcile.PoolCounters
-	err   error
+	pools   []reconcile.PoolCounters
+	routers []reconcile.RouterCounters
+	err     error
 }
 
 func (f fakeSource) Counters(context.Context) ([]reconcile.PoolCounters, error) {
 	return f.pools, f.err
+}
+
+func (f fakeSource) RouterCounters(context.Context) ([]reconcile.RouterCounters, error) {
+	return f.routers, f.err
 }
 
 func (f fakeSource) Budget() loader.BudgetStatus { return loader.BudgetStatus{Used: 10, Limit: 100} }
@@ -78,6 +84,17 @@ func example() fakeSource {
 		},
 		{PoolID: "idle", Base: lbaas.Counters{BytesIn: 7, TotalConnections: 1}},
 		{PoolID: "unreadable", Base: lbaas.Counters{BytesIn: 7}, Err: errors.New("x")},
+	}, routers: []reconcile.RouterCounters{
+		{
+			RouterID: "deployed",
+			Live: &router.Stats{
+				Floating: []router.FloatingStats{{ID: "f1", PacketsIn: 21, BytesIn: 22, PacketsOut: 23, BytesOut: 24}, {ID: "f2"}},
+				Drops:    map[string]uint64{"ttl": 25},
+				Verdicts: map[string]uint64{"forwarded": 26},
+			},
+		},
+		{RouterID: "waiting"},
+		{RouterID: "unreadable", Err: errors.New("x")},
 	}}
 }
 

@@ -1,4 +1,4 @@
-// Package metrics shows what balancers carry to Prometheus.
+// Package metrics shows what balancers and floating IPs carry to Prometheus.
 //
 // A Collector asks its Source at every scrape and keeps nothing in between: what
 // counts lives in the kernel's maps and in the store, and grows on over restarts
@@ -18,5 +18,6 @@
 //     Prometheus takes for the reset of a counter.
 //   - A pool whose counters cannot be read is missing from them and 0 in
 //     qlbaas_pool_readable. A zero would be a lie, and failing the scrape would
-//     hide the other pools.
+//     hide the other pools. Routers likewise.
+//   - Counters of a floating IP begin anew when it comes to another router.
 package metrics

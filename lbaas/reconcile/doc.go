@@ -7,6 +7,11 @@
 //	   └── statuses, coalesced <──┴───────────────┬──────────────┘
 //	healthd ── SetUp ──> kernel map first ────────┘
 //
+// Routers take the same way in a queue of their own: RoutersChanged, RouterConfig,
+// RouterNode.Apply (router.go). Only liveness and counters of deployments, which they
+// do not have, are missing. After a failure the router is in ERROR; floating IPs that
+// worked are still ACTIVE while the router is on the node, since it goes on as before.
+//
 // Nothing is carried over from one attempt to the next: an attempt reads the pool
 // as the store has it now and hands the whole of it to the node, which compares
 // and repairs. So an event may be lost, repeated or late, the process may die at

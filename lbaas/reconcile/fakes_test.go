@@ -201,6 +201,7 @@ type fakeState struct {
 
 	mu      sync.Mutex
 	pools   map[string]lbaas.PoolConfig
+	routers map[string]lbaas.RouterConfig
 	writes  int
 	reports int
 	log     func(string)
@@ -271,6 +272,7 @@ func (s *fakeState) SetStatuses(_ context.Context, reports ...lbaas.Report) erro
 	}
 	for _, r := range reports {
 		s.record(r)
+		s.recordRouted(r)
 	}
 	return nil
 }

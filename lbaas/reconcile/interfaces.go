@@ -8,6 +8,7 @@ import (
 	"qlbaas/l7/control"
 	"qlbaas/lbaas"
 	"qlbaas/loader"
+	"qlbaas/loader/router"
 )
 
 // Node is this machine's data plane. All methods are safe for concurrent use.
@@ -61,6 +62,22 @@ type Sidecars interface {
 	Process(poolID string) (pid int, restarts uint64, ok bool)
 }
 
+// RouterNode is this machine's routers; router.Node is one. All methods are safe for
+// concurrent use.
+type RouterNode interface {
+	// Apply makes the node look as r says; it is cheap when nothing differs.
+	Apply(ctx context.Context, r router.Router) error
+	// Remove takes everything of a router away; what is not there is no error.
+	Remove(ctx context.Context, id string) error
+	// Deployed names the routers that have anything on this node.
+	Deployed() ([]string, error)
+	// Refresh names the routers that no longer look as they were applied.
+	Refresh(ctx context.Context) (drifted []string, err error)
+	// Stats and Status return router.ErrNotDeployed for routers that are not there.
+	Stats(id string) (router.Stats, error)
+	Status(id string) (router.Status, error)
+}
+
 // State is the wanted state and the place for outcomes; lbaas.Service is one.
 type State interface {
 	PoolIDs(ctx context.Context) ([]string, error)
@@ -69,6 +86,8 @@ type State interface {
 	CloseStats(ctx context.Context, poolID string, last lbaas.Counters) error
 	OpenStats(ctx context.Context, poolID string) error
 	AddStats(ctx context.Context, poolID string, part lbaas.Counters) error
+	RouterIDs(ctx context.Context) ([]string, error)
+	RouterConfig(ctx context.Context, id string) (lbaas.RouterConfig, error)
 }
 
 // Checker probes members; healthd.Checker is one.

@@ -31,6 +31,8 @@ type Options struct {
 	// on the node is applied or removed, and no status is reported. What is deployed
 	// goes on being probed, expired and counted.
 	ReadOnly bool
+	// Routers is this machine's routers; nil leaves routers alone.
+	Routers RouterNode
 }
 
 // stopTimeout bounds how long Close waits for attempts under way before it
@@ -51,12 +53,13 @@ type Reconciler struct {
 	sidecars Sidecars
 
 	queue    *queue
+	routers  *routers
 	statuses *statuses
 	counts   counts
 
 	mu    sync.Mutex
 	pools map[string]*pool
-	// populated is true once the store was seen to hold a pool.
+	// populated is true once the store was seen to hold a pool or a router.
 	populated bool
 	// complaints keeps the last error of each periodic task, so that it is logged
 	// when it changes.
@@ -75,8 +78,8 @@ type counts struct {
 
 // Counts says what the reconciler has done since it was made.
 type Counts struct {
-	// Applied attempts and Failed ones; Drifted counts pools that no longer looked
-	// as they were applied; Verdicts counts members that went up or down.
+	// Applied attempts and Failed ones; Drifted counts pools and routers that no longer
+	// looked as they were applied; Verdicts counts members that went up or down.
 	Applied, Failed, Drifted, Verdicts uint64
 }
 
@@ -97,7 +100,7 @@ func New(node Node, opts Options) *Reconciler {
 	}
 	return &Reconciler{
 		opts: opts, log: opts.Log, node: node,
-		queue: newQueue(), statuses: newStatuses(opts.Log),
+		queue: newQueue(), routers: newRouters(), statuses: newStatuses(opts.Log),
 		pools: map[string]*pool{}, complaints: map[string]string{},
 		stop: make(chan struct{}),
 	}
@@ -106,9 +109,7 @@ func New(node Node, opts Options) *Reconciler {
 // PoolsChanged asks for an attempt at each pool, in this order. It does not block.
 func (r *Reconciler) PoolsChanged(poolIDs ...string) {
 	// Whoever changes a pool sees it, so the store has not lost its pools.
-	r.mu.Lock()
-	r.populated = r.populated || len(poolIDs) > 0
-	r.mu.Unlock()
+	r.believe(len(poolIDs))
 	r.queue.add(poolIDs...)
 }
 
@@ -120,12 +121,16 @@ func (r *Reconciler) Start(ctx context.Context, state State, checker Checker) er
 	if err := r.adopt(ctx); err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
+	if err := r.adoptRouters(ctx); err != nil {
+		return fmt.Errorf("adopt routers: %w", err)
+	}
 	// Attempts outlive the caller's ctx until Close has given them time to end.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.cancel = cancel
 	for range r.opts.Workers {
-		r.working.Go(func() { r.work(background) })
+		r.working.Go(func() { r.work(background, r.queue, r.attempt) })
 	}
+	r.startRouters(background)
 	r.working.Go(func() { r.sweep(background) })
 	r.working.Go(func() { r.watch(background) })
 	written := make(chan struct{})
@@ -138,6 +143,7 @@ func (r *Reconciler) Start(ctx context.Context, state State, checker Checker) er
 // Attempts under way get ten seconds to end. It must follow a successful Start.
 func (r *Reconciler) Close() {
 	r.queue.close()
+	r.routers.queue.close()
 	close(r.stop)
 	late := time.AfterFunc(stopTimeout, r.cancel)
 	r.working.Wait()
@@ -146,14 +152,18 @@ func (r *Reconciler) Close() {
 	r.cancel()
 }
 
-func (r *Reconciler) work(ctx context.Context) {
+// attempter tries to make one object real and reports whether it is to be repeated.
+type attempter func(ctx context.Context, id string) (again bool)
+
+// work takes what is in the queue until Close.
+func (r *Reconciler) work(ctx context.Context, q *queue, attempt attempter) {
 	for {
-		if id, ok := r.queue.take(); ok {
-			r.queue.done(id, r.attempt(ctx, id))
+		if id, ok := q.take(); ok {
+			q.done(id, attempt(ctx, id))
 			continue
 		}
 		select {
-		case <-r.queue.wake:
+		case <-q.wake:
 		case <-r.stop:
 			return
 		}
@@ -186,8 +196,8 @@ func (r *Reconciler) adopt(ctx context.Context) error {
 			staying = append(staying, id)
 		}
 	}
-	r.attemptAll(ctx, leaving)
-	r.attemptAll(ctx, staying)
+	r.attemptAll(ctx, leaving, r.queue, r.attempt)
+	r.attemptAll(ctx, staying, r.queue, r.attempt)
 	return context.Cause(ctx)
 }
 
@@ -213,14 +223,14 @@ func (r *Reconciler) leaving(ctx context.Context, ids, deployed []string) ([]str
 	return leaving, nil
 }
 
-func (r *Reconciler) attemptAll(ctx context.Context, ids []string) {
+func (r *Reconciler) attemptAll(ctx context.Context, ids []string, q *queue, attempt attempter) {
 	var group errgroup.Group
 	group.SetLimit(r.opts.Workers)
 	for _, id := range ids {
 		group.Go(func() error {
-			if ctx.Err() == nil && r.attempt(ctx, id) {
+			if ctx.Err() == nil && attempt(ctx, id) {
 				// The workers, once they run, repeat what failed.
-				r.queue.add(id)
+				q.add(id)
 			}
 			return nil
 		})

@@ -13,8 +13,9 @@ import (
 	"qlbaas/loader"
 )
 
-// errEmptyStore: pools are deployed that a store without pools does not know.
-var errEmptyStore = errors.New("pools are deployed and the store has none; they are left alone")
+// errEmptyStore: something is deployed that a store without pools and routers does not
+// know.
+var errEmptyStore = errors.New("pools or routers are deployed and the store has none; they are left alone")
 
 // PoolStats returns what the node has counted for the deployment of a pool; ok is
 // false when there is none.

@@ -113,9 +113,7 @@ func (r *Reconciler) know(ids, deployed []string) {
 			r.pool(id).deploy("")
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.populated = r.populated || len(ids) > 0
+	r.believe(len(ids))
 }
 
 // orphans returns what is deployed and unknown to the store, if it may be removed.

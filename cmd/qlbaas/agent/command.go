@@ -20,6 +20,8 @@ type Node interface {
 	reconcile.Node
 	healthd.Sockets
 	keeper.Spaces
+	// Routers are the routers of the same machine.
+	Routers() reconcile.RouterNode
 	// Close lets go of the data plane and leaves it running.
 	Close() error
 }

@@ -49,6 +49,10 @@ func checkLoss(path string, info store.Info, cfg Config, node Node) error {
 	if err != nil {
 		return fmt.Errorf("list what is deployed: %w", err)
 	}
+	routers, err := node.Routers().Deployed()
+	if err != nil {
+		return fmt.Errorf("list which routers are deployed: %w", err)
+	}
 	what := "is new or empty"
 	if !info.Fresh {
 		what = fmt.Sprintf("is at revision %d", info.Revision)
@@ -57,9 +61,10 @@ func checkLoss(path string, info store.Info, cfg Config, node Node) error {
 	case info.Older:
 		return fmt.Errorf("the database %s %s and its backup %s at revision %d: the database was lost or is an older copy; "+
 			"put the right one in its place, or start with --accept-empty to go on with this one", path, what, store.BackupPath(path), info.BackupRevision)
-	case len(deployed) > 0:
-		return fmt.Errorf("the database %s %s, but %d pools are deployed and go on forwarding: "+
-			"put the right database in its place, or start with --accept-empty to remove what it does not know", path, what, len(deployed))
+	case len(deployed)+len(routers) > 0:
+		return fmt.Errorf("the database %s %s, but %d pools and %d routers are deployed and go on forwarding: "+
+			"put the right database in its place, or start with --accept-empty to remove what it does not know",
+			path, what, len(deployed), len(routers))
 	}
 	return nil
 }

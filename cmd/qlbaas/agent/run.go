@@ -54,7 +54,7 @@ func run(ctx context.Context, cfg Config, env Env, log *slog.Logger) (err error)
 	defer closing(&err, "close the store", records.Close)
 
 	rec := reconcile.New(node, reconcile.Options{
-		Log: log, AcceptEmpty: records.believed, ReadOnly: records.backup,
+		Log: log, AcceptEmpty: records.believed, ReadOnly: records.backup, Routers: node.Routers(),
 	})
 	sidecars, err := keeper.New(ctx, keeper.Options{
 		Spaces: node, RunDir: cfg.RunDir, Command: []string{ownProgram, "l7"}, Version: env.Version, Log: log,

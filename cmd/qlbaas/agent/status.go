@@ -25,12 +25,14 @@ type Status struct {
 	BudgetUsed  uint64 `json:"budget_used"`
 	BudgetLimit uint64 `json:"budget_limit"`
 	// ReadOnly: the database is damaged and its backup is served.
-	ReadOnly bool                 `json:"read_only"`
-	Pools    []reconcile.PoolView `json:"pools"`
+	ReadOnly bool                   `json:"read_only"`
+	Pools    []reconcile.PoolView   `json:"pools"`
+	Routers  []reconcile.RouterView `json:"routers"`
 }
 
 type statusSource interface {
 	Pools(ctx context.Context) ([]reconcile.PoolView, error)
+	Routers(ctx context.Context) ([]reconcile.RouterView, error)
 	Budget() loader.BudgetStatus
 }
 
@@ -46,17 +48,21 @@ type statusHandler struct {
 // ServeHTTP answers with a Status, or with an error in the API's envelope.
 func (h *statusHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	pools, err := h.source.Pools(r.Context())
+	var routers []reconcile.RouterView
+	if err == nil {
+		routers, err = h.source.Routers(r.Context())
+	}
 	if err != nil {
 		h.log.Error("status cannot be told", "err", err)
 		h.answer(w, http.StatusInternalServerError, map[string]any{"NeutronError": map[string]string{
-			"type": "HTTPInternalServerError", "message": "The pools cannot be read; see the agent's log", "detail": "",
+			"type": "HTTPInternalServerError", "message": "The pools and routers cannot be read; see the agent's log", "detail": "",
 		}})
 		return
 	}
 	budget := h.source.Budget()
 	status := Status{
 		Version: h.version, Uptime: int64(time.Since(h.started).Seconds()), PID: os.Getpid(), Hook: h.cfg.Hook,
-		BudgetUsed: budget.Used, BudgetLimit: budget.Limit, ReadOnly: h.readOnly, Pools: pools,
+		BudgetUsed: budget.Used, BudgetLimit: budget.Limit, ReadOnly: h.readOnly, Pools: pools, Routers: routers,
 	}
 	for _, p := range pools {
 		if p.Hook != "" {

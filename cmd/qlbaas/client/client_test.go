@@ -27,6 +27,9 @@ const (
 	memberA = "55555555-5555-4555-8555-555555555555"
 	monA    = "66666666-6666-4666-8666-666666666666"
 	vipA    = "77777777-7777-4777-8777-777777777777"
+	routerA = "88888888-8888-4888-8888-888888888888"
+	portA   = "99999999-9999-4999-8999-999999999999"
+	floatA  = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 )
 
 // request is what the server saw.
@@ -83,6 +86,8 @@ func lookups() map[string]string {
 		{"/v2.0/subnets", "subnets", subnetA, "lan"},
 		{"/v2.0/networks", "networks", netA, "net1"},
 		{"/v2.0/lb/vips", "vips", vipA, "v"},
+		{"/v2.0/routers", "routers", routerA, "gate"},
+		{"/v2.0/ports", "ports", portA, "plug"},
 	} {
 		key, answer := named(x[0], x[1], x[2], x[3])
 		out[key] = answer
@@ -90,6 +95,7 @@ func lookups() map[string]string {
 	out["GET /v2.0/lb/pools?fields=id&id="+poolB] = `{"pools":[{"id":"` + poolB + `"}]}`
 	out["GET /v2.0/lb/members?fields=id&id="+memberA] = `{"members":[{"id":"` + memberA + `"}]}`
 	out["GET /v2.0/lb/health_monitors?fields=id&id="+monA] = `{"health_monitors":[{"id":"` + monA + `"}]}`
+	out["GET /v2.0/floatingips?fields=id&id="+floatA] = `{"floatingips":[{"id":"` + floatA + `"}]}`
 	return out
 }
 

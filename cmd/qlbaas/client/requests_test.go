@@ -89,6 +89,31 @@ func TestRequests(t *testing.T) {
 			"GET /v2.0/lb/vips?admin_state_up=False&limit=5&sort_dir=desc&sort_dir=asc&sort_key=address&sort_key=name", ``,
 		},
 		{[]string{"status"}, "GET /qlbaas/status", ``},
+		{[]string{"router", "create", "r", "--admin-state-down"}, "POST /v2.0/routers", `{"router":{"name":"r","admin_state_up":false}}`},
+		{
+			[]string{"router", "update", "gate", "--route", "destination=10.9.0.0/16,nexthop=10.0.0.9", "--name", "n"},
+			"PUT /v2.0/routers/" + routerA, `{"router":{"name":"n","routes":[{"destination":"10.9.0.0/16","nexthop":"10.0.0.9"}]}}`,
+		},
+		{[]string{"router", "update", "gate", "--no-routes"}, "PUT /v2.0/routers/" + routerA, `{"router":{"routes":null}}`},
+		{
+			[]string{"router", "gateway-set", "gate", "net1", "--disable-snat", "--fixed-ip", "subnet_id=lan,ip_address=10.0.0.9"},
+			"PUT /v2.0/routers/" + routerA, `{"router":{"external_gateway_info":{"network_id":"` + netA + `","enable_snat":false,"external_fixed_ips":[{"subnet_id":"` + subnetA + `","ip_address":"10.0.0.9"}]}}}`,
+		},
+		{[]string{"router", "gateway-set", "gate", "net1"}, "PUT /v2.0/routers/" + routerA, `{"router":{"external_gateway_info":{"network_id":"` + netA + `"}}}`},
+		{[]string{"router", "gateway-clear", "gate"}, "PUT /v2.0/routers/" + routerA, `{"router":{"external_gateway_info":null}}`},
+		{[]string{"router", "interface-add", "gate", "lan"}, "PUT /v2.0/routers/" + routerA + "/add_router_interface", `{"subnet_id":"` + subnetA + `"}`},
+		{[]string{"router", "interface-add", "gate", "port=plug"}, "PUT /v2.0/routers/" + routerA + "/add_router_interface", `{"port_id":"` + portA + `"}`},
+		{[]string{"router", "interface-delete", "gate", "subnet=lan"}, "PUT /v2.0/routers/" + routerA + "/remove_router_interface", `{"subnet_id":"` + subnetA + `"}`},
+		{
+			[]string{"floatingip", "create", "net1", "--port-id", "plug", "--fixed-ip-address", "10.0.0.9", "--floating-ip-address", "10.10.10.7", "--subnet", "lan"},
+			"POST /v2.0/floatingips", `{"floatingip":{"floating_network_id":"` + netA + `","port_id":"` + portA + `","fixed_ip_address":"10.0.0.9","floating_ip_address":"10.10.10.7","subnet_id":"` + subnetA + `"}}`,
+		},
+		{
+			[]string{"floatingip", "associate", floatA, "plug", "--fixed-ip-address", "10.0.0.9"},
+			"PUT /v2.0/floatingips/" + floatA, `{"floatingip":{"port_id":"` + portA + `","fixed_ip_address":"10.0.0.9"}}`,
+		},
+		{[]string{"floatingip", "disassociate", floatA}, "PUT /v2.0/floatingips/" + floatA, `{"floatingip":{"port_id":null}}`},
+		{[]string{"floatingip", "delete", floatA}, "DELETE /v2.0/floatingips/" + floatA, ``},
 	} {
 		f := newFake(t, nil)
 		// Every act is answered by a 404: only the request matters here.
@@ -152,6 +177,11 @@ func TestUsageErrorsReachNoServer(t *testing.T) {
 		{"vip", "update", "v", "--session-persistence", "type=a,type=b"},
 		{"subnet", "update", "lan", "--gateway", "10.0.0.1", "--no-gateway"},
 		{"status", "x"},
+		{"router", "gateway-set", "gate"},
+		{"router", "gateway-set", "gate", "net1", "--enable-snat", "--disable-snat"},
+		{"router", "interface-add", "gate", "net=net1"},
+		{"router", "update", "gate", "--route", "destination=10.9.0.0/16,nexthop=10.0.0.9", "--no-routes"},
+		{"floatingip", "associate", "x"},
 	} {
 		f := newFake(t, nil)
 		_, err := f.call(args...)

@@ -2,7 +2,7 @@ package client
 
 // resources are all kinds of objects, in the order of the help.
 func resources(env Env) []*resource {
-	return []*resource{networks(), subnets(), ports(), pools(env), vips(), members(), monitors(env)}
+	return []*resource{networks(), subnets(), ports(), routers(env), floatingIPs(env), pools(env), vips(), members(), monitors(env)}
 }
 
 // The attributes that several kinds of objects have.

@@ -7,11 +7,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// statusCommand shows the agent and every pool on its node.
+// statusCommand shows the agent and every pool and router on its node.
 func statusCommand(env Env) *cli.Command {
 	return command(env, &cli.Command{
 		Name:  "status",
-		Usage: "show the agent, its node and the state of every pool",
+		Usage: "show the agent, its node and the state of every pool and router",
 	}, func(c *call) error {
 		if _, err := c.arguments(); err != nil {
 			return err
@@ -27,29 +27,39 @@ func statusCommand(env Env) *cli.Command {
 	})
 }
 
-// printStatus prints what holds for the node, then the pools as a table.
+// printStatus prints what holds for the node, then the pools and the routers as tables.
 func (c *call) printStatus(answer []byte) error {
 	var status map[string]any
 	if err := decode(answer, &status); err != nil {
 		return &NoServer{API: c.server.api, Err: err}
 	}
-	list, _ := status["pools"].([]any)
+	pools, _ := status["pools"].([]any)
+	routers, _ := status["routers"].([]any)
 	delete(status, "pools")
+	delete(status, "routers")
 	if err := printTable(c.env.Stdout, []string{"Field", "Value"}, fieldRows(status)); err != nil {
 		return err
 	}
 	columns := []string{"id", "name", "state", "hook", "generation", "flows_used", "flows_limit", "members_up", "members_total", "last_error"}
-	if slices.ContainsFunc(list, hasSidecar) {
+	if slices.ContainsFunc(pools, hasSidecar) {
 		columns = slices.Insert(columns, len(columns)-1, "sidecar")
 	}
+	if err := c.printStates(pools, columns...); err != nil {
+		return err
+	}
+	return c.printStates(routers, "id", "name", "state", "hook", "interfaces", "floating", "last_error")
+}
+
+// printStates prints a table of objects, if there are any.
+func (c *call) printStates(list []any, columns ...string) error {
 	var rows [][]string
 	for _, one := range list {
-		pool, _ := one.(map[string]any)
+		object, _ := one.(map[string]any)
 		row := make([]string, len(columns))
 		for i, column := range columns {
-			row[i] = cell(pool[column])
+			row[i] = cell(object[column])
 			if column == "sidecar" {
-				row[i] = sidecarCell(pool[column])
+				row[i] = sidecarCell(object[column])
 			}
 		}
 		rows = append(rows, row)

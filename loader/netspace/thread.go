@@ -1,4 +1,4 @@
-package loader
+package netspace
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threadNamespace names the network namespace of the calling thread.
-const threadNamespace = "/proc/thread-self/ns/net"
+// ThreadPath names the network namespace of the calling thread.
+const ThreadPath = "/proc/thread-self/ns/net"
 
 // onThread runs fn, which may enter another network namespace, on a thread that
 // runs nothing else meanwhile, and brings that thread home. A thread that cannot
@@ -45,10 +45,10 @@ func onThread(fn func() error) error {
 	return <-result
 }
 
-// inNamespace runs fn on a thread inside the network namespace. What fn opens by
+// Inside runs fn on a thread inside the network namespace. What fn opens by
 // netlink, socket or /proc/sys belongs to that namespace; fn must not start
 // goroutines that shall be inside as well.
-func inNamespace(ns *os.File, fn func() error) error {
+func Inside(ns *os.File, fn func() error) error {
 	return onThread(func() error {
 		if err := netns.Set(netns.NsHandle(ns.Fd())); err != nil {
 			return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
