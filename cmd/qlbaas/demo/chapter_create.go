@@ -47,7 +47,7 @@ func (d *demo) createPool(ctx context.Context) error {
 	if !uuid.MatchString(d.poolID) {
 		return fmt.Errorf("the pool's id is %q, want a UUID", d.poolID)
 	}
-	if err := d.place.remember(d.poolID); err != nil {
+	if err := remember(d.place.pools, d.poolID); err != nil {
 		return err
 	}
 	d.saw("pool %s: provider %s, method %s", d.poolID, pool.text("provider"), pool.text("lb_method"))

@@ -30,7 +30,7 @@ func (d *demo) deleteAll(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, kind := range []string{"pool", "vip", "member", "monitor", "port", "subnet", "net"} {
+	for _, kind := range []string{"floatingip", "router", "pool", "vip", "member", "monitor", "port", "subnet", "net"} {
 		left, err := d.list(ctx, kind, "list")
 		if err != nil {
 			return err

@@ -25,13 +25,17 @@ func clean(p place) (found bool, err error) {
 		return false, nil
 	}
 	pools, err := poolsOf(p)
-	errs := []error{err}
+	routers, routersErr := named(p.routers, filepath.Join(p.bpffs, "routers"))
+	errs := []error{err, routersErr}
 	// The hosts first: with demo-node ends the agent, which would mend the rest.
 	for _, host := range hosts() {
 		errs = append(errs, lab.Remove(host))
 	}
 	for _, id := range pools {
 		errs = append(errs, lab.Remove(poolNamespace(id)))
+	}
+	for _, id := range routers {
+		errs = append(errs, lab.Remove(routerNamespace(id)))
 	}
 	errs = append(errs, unmountBelow(p.dir))
 	if err := errors.Join(errs...); err != nil {
@@ -45,6 +49,8 @@ func clean(p place) (found bool, err error) {
 
 func poolNamespace(id string) string { return "qlbaas-" + id }
 
+func routerNamespace(id string) string { return "qrouter-" + id }
+
 // uuid keeps every other name, and so every other namespace, out of clean's hands.
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
@@ -52,17 +58,8 @@ var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 // and those that somebody else has made in a demo left standing, by their pins,
 // their configurations and the devices on the node.
 func poolsOf(p place) ([]string, error) {
-	var pools []string
-	var errs []error
-	for _, dir := range []string{p.pools, filepath.Join(p.bpffs, "pools"), filepath.Join(p.state, "pools")} {
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("list pools: %w", err))
-		}
-		for _, e := range entries {
-			pools = append(pools, e.Name())
-		}
-	}
+	pools, found := named(p.pools, filepath.Join(p.bpffs, "pools"), filepath.Join(p.state, "pools"))
+	errs := []error{found}
 	err := lab.Within(nodeHost, func() error {
 		devices, err := netlink.LinkList()
 		for _, d := range devices {
@@ -73,9 +70,27 @@ func poolsOf(p place) ([]string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("list devices of %s: %w", nodeHost, err))
 	}
-	slices.Sort(pools)
-	pools = slices.DeleteFunc(slices.Compact(pools), func(s string) bool { return !uuid.MatchString(s) })
-	return pools, errors.Join(errs...)
+	return onlyIDs(pools), errors.Join(errs...)
+}
+
+// named are the ids that name something in one of the directories.
+func named(dirs ...string) (ids []string, _ error) {
+	var errs []error
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("list what is left: %w", err))
+		}
+		for _, e := range entries {
+			ids = append(ids, e.Name())
+		}
+	}
+	return onlyIDs(ids), errors.Join(errs...)
+}
+
+func onlyIDs(names []string) []string {
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(s string) bool { return !uuid.MatchString(s) })
 }
 
 // unmountBelow unmounts every file system in dir, and with a bpffs ends its pins.

@@ -33,16 +33,21 @@ type answer struct {
 // Why not http.Client: it lets a connection that took too long come about later, for
 // the next request, and that one would take a turn that nobody has asked for.
 func ask(ctx context.Context, from *lab.Host, bound time.Duration) answer {
+	return askAt(ctx, from, vipAddress, bound)
+}
+
+// askAt asks at another address than the VIP.
+func askAt(ctx context.Context, from *lab.Host, address string, bound time.Duration) answer {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	a := answer{began: time.Now()}
-	a.who, a.err = askOnce(ctx, from)
+	a.who, a.err = askOnce(ctx, from, address)
 	a.took = time.Since(a.began)
 	return a
 }
 
-func askOnce(ctx context.Context, from *lab.Host) (who string, err error) {
-	conn, err := from.Dial(ctx, "tcp", vipAddress)
+func askOnce(ctx context.Context, from *lab.Host, address string) (who string, err error) {
+	conn, err := from.Dial(ctx, "tcp", address)
 	if err != nil {
 		return "", err
 	}

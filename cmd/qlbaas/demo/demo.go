@@ -66,6 +66,7 @@ func chapters() []chapter {
 		{"What carries the traffic", (*demo).detach},
 		{"A cookie of the balancer's", (*demo).ownCookie},
 		{"A cookie of the application's", (*demo).applicationCookie},
+		{"A floating IP", (*demo).floatingIP},
 		{lastChapter, (*demo).deleteAll},
 	}
 }

@@ -19,6 +19,8 @@ const (
 	clientHost = hostPrefix + "client"
 	routerHost = hostPrefix + "router"
 	nodeHost   = hostPrefix + "node"
+	// outsideHost is on the external network, behind the service's own router.
+	outsideHost = hostPrefix + "outside"
 )
 
 // members is how many web servers there are; the last one is not in the pool at first.
@@ -26,7 +28,7 @@ const members = 3
 
 // hosts are the names of all hosts.
 func hosts() []string {
-	all := []string{clientHost, routerHost, nodeHost}
+	all := []string{clientHost, routerHost, nodeHost, outsideHost}
 	for i := range members {
 		all = append(all, fmt.Sprintf("%sweb%d", hostPrefix, i+1))
 	}
@@ -38,8 +40,8 @@ type place struct {
 	dir, state, run, bpffs string
 	// socket is the agent's; log is what agent and web servers say.
 	socket, log string
-	// pools names a file per pool that was made, see remember.
-	pools string
+	// pools and routers name a file per pool and router that was made, see remember.
+	pools, routers string
 }
 
 func newPlace(dir string) place {
@@ -51,11 +53,13 @@ func newPlace(dir string) place {
 		socket: filepath.Join(dir, "run", "api.sock"),
 		log:    filepath.Join(dir, "log"),
 		pools:  filepath.Join(dir, "pools"),
+
+		routers: filepath.Join(dir, "routers"),
 	}
 }
 
 func (p place) make() error {
-	for _, dir := range []string{p.dir, p.state, p.run, p.bpffs, p.pools} {
+	for _, dir := range []string{p.dir, p.state, p.run, p.bpffs, p.pools, p.routers} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return fmt.Errorf("make directory: %w", err)
 		}
@@ -63,10 +67,11 @@ func (p place) make() error {
 	return nil
 }
 
-// remember notes a pool before it can have a namespace, so that clean knows its name.
-func (p place) remember(pool string) error {
-	if err := os.WriteFile(filepath.Join(p.pools, pool), nil, 0o600); err != nil {
-		return fmt.Errorf("note pool: %w", err)
+// remember notes a pool, or a router, before it can have a namespace, so that clean knows
+// its name.
+func remember(dir, id string) error {
+	if err := os.WriteFile(filepath.Join(dir, id), nil, 0o600); err != nil {
+		return fmt.Errorf("note what is made: %w", err)
 	}
 	return nil
 }

@@ -137,7 +137,7 @@ func TestCleanAfterCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.place.remember(mine); err != nil {
+	if err := remember(d.place.pools, mine); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Mount("bpf", d.place.bpffs, "bpf", 0, "mode=0700"); err != nil {
