@@ -18,28 +18,34 @@ import (
 const maxRestless = 10
 
 // KeepBackup makes a backup each time that changes have been followed by a quiet
-// time, or have not stopped for ten of them, until ctx ends. A backup that fails
+// time, or have not stopped for ten of them, and one when ctx ends. A backup that fails
 // is logged and tried again after the next change.
 func (s *Store) KeepBackup(ctx context.Context, quiet time.Duration) {
 	if s.readOnly {
 		return
 	}
-	s.backupIfNew(ctx, false)
-	for {
+	// What was begun is brought to an end, and the last change gets its copy: only who
+	// kills the process goes without.
+	whole := context.WithoutCancel(ctx)
+	s.backupIfNew(whole, false)
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
+			select {
+			case <-s.changed:
+				s.backupIfNew(whole, true)
+			default:
+			}
 			return
 		case <-s.changed:
+			s.calm(ctx, quiet)
+			s.backupIfNew(whole, true)
 		}
-		if !s.calm(ctx, quiet) {
-			return
-		}
-		s.backupIfNew(ctx, true)
 	}
 }
 
-// calm waits for the quiet time; it returns false when ctx ends.
-func (s *Store) calm(ctx context.Context, quiet time.Duration) bool {
+// calm waits for the quiet time, or for ctx.
+func (s *Store) calm(ctx context.Context, quiet time.Duration) {
 	latest := time.NewTimer(maxRestless * quiet)
 	defer latest.Stop()
 	timer := time.NewTimer(quiet)
@@ -47,11 +53,11 @@ func (s *Store) calm(ctx context.Context, quiet time.Duration) bool {
 	for {
 		select {
 		case <-ctx.Done():
-			return false
+			return
 		case <-timer.C:
-			return true
+			return
 		case <-latest.C:
-			return true
+			return
 		case <-s.changed:
 			timer.Reset(quiet)
 		}
