@@ -11,7 +11,7 @@ import (
 )
 
 // routerOutside complains about packets that have left by the floating IP.
-var routerOutside = netip.MustParseAddr("198.51.100.99")
+var routerOutside = netip.MustParseAddr("100.66.7.99")
 
 // complaint is an ICMP error about a packet that has gone the other way through the router:
 // each side has it quoted as that side saw it.
@@ -56,6 +56,12 @@ func TestFloatingErrors(t *testing.T) {
 			g.carriesLate("bare header", complaint(plainHost, out, fromInside, packet.Unreachable(3), 1))
 			g.fragmentQuoted(out)
 			g.quotesOfNothing(out)
+		}
+		for _, out := range []bool{false, true} {
+			p := complaint(plainHost, out, fromInside, packet.Unreachable(3), 8)
+			rubbish := []byte(packet.Repeat(32))
+			o := forwards(append(p.after(), rubbish...), p.onAccount(1, len(p.before())-ethernetLength)).late()
+			g.expect("rubbish where a longer quote would have the sum"+wayOf(p), p.device(), append(p.before(), rubbish...), o)
 		}
 		g.carriesLate("from the second leg", complaint(otherHost, true, query, packet.Unreachable(3), 0))
 		p := complaint(lostHost, false, query, packet.Unreachable(3), 0)

@@ -256,10 +256,13 @@ func TestFloatingPasses(t *testing.T) {
 			p.client = netip.MustParseAddr(to)
 			g.leaves("from inside to "+to, p)
 		}
+		p := through(plainHost, true, query, packet.Repeat(8)).with(func(ip *packet.IPv4) { ip.DF, ip.MF = false, true })
+		p.client = otherHost.floating
+		g.leaves("fragment from inside to a floating IP", p)
 		g.leaves("from a host without floating IP", through(stand{poor, poor}, true, fromInside))
 		g.leaves("its ping", through(stand{poor, poor}, true, packet.EchoRequest(1, 2)))
 		g.leaves("from a host that has no address", through(stand{poor, netip.IPv4Unspecified()}, true, fromInside))
-		p := through(plainHost, false, fromOutside)
+		p = through(plainHost, false, fromOutside)
 		g.expect("by a device that is no leg", insideIndex, p.before(), passes())
 	})
 }

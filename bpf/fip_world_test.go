@@ -19,9 +19,10 @@ import (
 	"qlbaas/tests/packet"
 )
 
-// A router with an external leg and two inside legs, in the same namespace as the
-// balancer of the other tests; their networks have nothing in common.
+// A router with an external leg and two inside legs, in the same namespace as the balancer
+// of the other tests, who must not see its routes: they are in a table for its legs only.
 const (
+	routerTable   = 100
 	externalIndex = 70_011
 	insideLeg     = 70_021
 	secondLeg     = 70_031
@@ -29,7 +30,7 @@ const (
 
 var (
 	externalAddr = netip.MustParseAddr("10.10.10.1")
-	internetAddr = netip.MustParseAddr("198.51.100.4") // behind a router of the external network
+	internetAddr = netip.MustParseAddr("100.66.7.4") // behind a router of the external network
 	onLinkAddr   = netip.MustParseAddr("10.10.10.4")
 	insideAddr   = netip.MustParseAddr("172.16.50.1")
 
@@ -76,66 +77,91 @@ func buildRouterNetwork() error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/conf/default/forwarding", []byte("1"), 0o644); err != nil {
 		return err
 	}
-	for _, d := range []struct {
-		name  string
-		index int
-		mac   net.HardwareAddr
-		addr  string
-		hosts map[netip.Addr]net.HardwareAddr
-	}{
-		{"qg-test", externalIndex, externalMAC, externalAddr.String() + "/24", map[netip.Addr]net.HardwareAddr{
+	for _, d := range []routerDevice{
+		{"qg-test", externalIndex, externalMAC, "10.10.10.0/24", map[netip.Addr]net.HardwareAddr{
 			onLinkAddr: onLinkMAC, netip.MustParseAddr("10.10.10.254"): upstreamMAC,
 			netip.MustParseAddr("10.10.10.99"): onLinkMAC,
 		}},
-		{"qr-test", insideLeg, insideMAC, insideAddr.String() + "/24", map[netip.Addr]net.HardwareAddr{
+		{"qr-test", insideLeg, insideMAC, "172.16.50.0/24", map[netip.Addr]net.HardwareAddr{
 			plainHost.fixed: hostMAC, innerRouter: innerMAC,
 		}},
-		{"qs-test", secondLeg, secondMAC, "172.16.60.1/24", map[netip.Addr]net.HardwareAddr{otherHost.fixed: farMAC}},
+		{"qs-test", secondLeg, secondMAC, "172.16.60.0/24", map[netip.Addr]net.HardwareAddr{otherHost.fixed: farMAC}},
 	} {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.HardwareAddr, attrs.Index = d.name, d.mac, d.index
-		veth := netlink.NewVeth(attrs)
-		veth.PeerName = "p" + d.name
-		if err := netlink.LinkAdd(veth); err != nil {
-			return fmt.Errorf("add %s: %w", d.name, err)
-		}
-		for _, name := range []string{d.name, veth.PeerName} {
-			l, err := netlink.LinkByName(name)
-			if err == nil {
-				err = netlink.LinkSetUp(l)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		dev, err := netlink.LinkByIndex(d.index)
-		if err != nil {
-			return err
-		}
-		address, err := netlink.ParseAddr(d.addr)
-		if err == nil {
-			err = netlink.AddrAdd(dev, address)
-		}
-		if err != nil {
-			return err
-		}
-		for host, mac := range d.hosts {
-			n := &netlink.Neigh{LinkIndex: d.index, IP: host.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
-			if err := netlink.NeighAdd(n); err != nil {
-				return fmt.Errorf("add neighbour %s: %w", host, err)
-			}
-		}
-		if err := runXDP(dev); err != nil {
+		if err := d.add(); err != nil {
 			return err
 		}
 	}
-	for _, r := range []netlink.Route{
-		{Gw: net.IP{10, 10, 10, 254}, Dst: &net.IPNet{IP: net.IP{198, 51, 100, 0}, Mask: net.CIDRMask(24, 32)}},
-		{Gw: net.IP{172, 16, 50, 2}, Dst: &net.IPNet{IP: net.IP{172, 16, 51, 0}, Mask: net.CIDRMask(24, 32)}, MTU: narrowMTU, MTULock: true},
-	} {
-		if err := netlink.RouteAdd(&r); err != nil {
-			return fmt.Errorf("add route %s: %w", r.Dst, err)
+	if err := addRoute(externalIndex, "100.66.7.0/24", "10.10.10.254", 0); err != nil {
+		return err
+	}
+	return addRoute(insideLeg, "172.16.51.0/24", innerRouter.String(), narrowMTU)
+}
+
+// routerDevice is a leg of the router, and who lives on its link.
+type routerDevice struct {
+	name  string
+	index int
+	mac   net.HardwareAddr
+	net   string
+	hosts map[netip.Addr]net.HardwareAddr
+}
+
+func (d routerDevice) add() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr, attrs.Index = d.name, d.mac, d.index
+	veth := netlink.NewVeth(attrs)
+	veth.PeerName = "p" + d.name
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("add %s: %w", d.name, err)
+	}
+	for _, name := range []string{d.name, veth.PeerName} {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			err = netlink.LinkSetUp(l)
 		}
+		if err != nil {
+			return err
+		}
+	}
+	dev, err := netlink.LinkByIndex(d.index)
+	if err != nil {
+		return err
+	}
+	rule := netlink.NewRule()
+	rule.Family, rule.IifName, rule.Table = netlink.FAMILY_V4, d.name, routerTable
+	if err := netlink.RuleAdd(rule); err != nil {
+		return fmt.Errorf("add rule for %s: %w", d.name, err)
+	}
+	if err := addRoute(d.index, d.net, "", 0); err != nil {
+		return err
+	}
+	for host, mac := range d.hosts {
+		n := &netlink.Neigh{LinkIndex: d.index, IP: host.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+		if err := netlink.NeighAdd(n); err != nil {
+			return fmt.Errorf("add neighbour %s: %w", host, err)
+		}
+	}
+	if err := runXDP(dev); err != nil {
+		return err
+	}
+	return nil
+}
+
+// addRoute adds a route of the router's, by a gateway unless that is empty.
+func addRoute(device int, to, gateway string, mtu int) error {
+	_, network, err := net.ParseCIDR(to)
+	if err != nil {
+		return err
+	}
+	r := netlink.Route{LinkIndex: device, Dst: network, Table: routerTable, Scope: netlink.SCOPE_LINK}
+	if gateway != "" {
+		r.Gw, r.Scope, r.Flags = net.ParseIP(gateway), netlink.SCOPE_UNIVERSE, int(netlink.FLAG_ONLINK)
+	}
+	if mtu > 0 {
+		r.MTU, r.MTULock = mtu, true
+	}
+	if err := netlink.RouteAdd(&r); err != nil {
+		return fmt.Errorf("add route %s: %w", to, err)
 	}
 	return nil
 }
