@@ -195,8 +195,12 @@ func TestOpenVSwitch(t *testing.T) {
 	if err := echoes(conn); err != nil {
 		t.Errorf("a connection after all that: %v", err)
 	}
+	s.Restart()
+	if err := echoes(conn); err != nil {
+		t.Errorf("a connection after the switch was killed: %v", err)
+	}
 	quarters[0].forget(w)
-	w.reaches(quarters[0], "at the end")
+	w.onHooks(&n, at, quarters[0])
 	w.removeLost(n, s, q)
 	w.remove(n, quarters[0].Balancer)
 	if left := ports(s); len(left) > 0 {
@@ -204,6 +208,19 @@ func TestOpenVSwitch(t *testing.T) {
 	}
 	if ids, err := n.Deployed(); err != nil || len(ids) != 0 {
 		t.Errorf("Deployed = %q, %v", ids, err)
+	}
+}
+
+// onHooks takes a pool from hook to hook.
+func (w *world) onHooks(n **Node, at *failAt, q *quarter) {
+	w.Helper()
+	for _, hook := range []string{HookXDP, HookClsact, HookTCX} {
+		w.close(*n)
+		w.opts.Hook = hook
+		*n = w.open()
+		w.apply(*n, q.Balancer)
+		w.wantAsApplied(*n, at, &q.Balancer, q.PoolID)
+		w.reaches(q, "on hook "+hook)
 	}
 }
 

@@ -23,6 +23,8 @@ type OpenVSwitch struct {
 	// Socket is the database's.
 	Socket string
 	dir    string
+	// kill ends the switch itself, which the database survives.
+	kill func()
 }
 
 // switchPatience bounds what a switch is asked for.
@@ -35,20 +37,26 @@ func NewOpenVSwitch(t testing.TB) *OpenVSwitch {
 	s := &OpenVSwitch{TB: t, Socket: filepath.Join(dir, "db.sock"), dir: dir}
 	database := filepath.Join(dir, "conf.db")
 	s.run("ovsdb-tool", "create", database, "/usr/share/openvswitch/vswitch.ovsschema")
-	s.Start("ovsdb-server", database, "--remote=punix:"+s.Socket, "--unixctl="+filepath.Join(dir, "db.ctl"))
+	s.start("ovsdb-server", database, "--remote=punix:"+s.Socket, "--unixctl="+filepath.Join(dir, "db.ctl"))
 	s.Vsctl("--no-wait", "init")
-	s.Forward()
+	s.forward()
 	return s
 }
 
-// Forward starts the switch itself; the returned function kills it.
-func (s *OpenVSwitch) Forward() (kill func()) {
+func (s *OpenVSwitch) forward() {
 	s.Helper()
-	return s.Start("ovs-vswitchd", "unix:"+s.Socket, "--unixctl="+filepath.Join(s.dir, "switch.ctl"), "--disable-system")
+	s.kill = s.start("ovs-vswitchd", "unix:"+s.Socket, "--unixctl="+filepath.Join(s.dir, "switch.ctl"), "--disable-system")
 }
 
-// Start starts a program of the switch, until it is killed or the test ends.
-func (s *OpenVSwitch) Start(name string, args ...string) (kill func()) {
+// Restart kills the switch itself and starts it again.
+func (s *OpenVSwitch) Restart() {
+	s.Helper()
+	s.kill()
+	s.forward()
+}
+
+// start starts a program of the switch, until it is killed or the test ends.
+func (s *OpenVSwitch) start(name string, args ...string) (kill func()) {
 	s.Helper()
 	cmd := exec.Command(name, append(args, "-vconsole:off", "--log-file="+filepath.Join(s.dir, name+".log"))...)
 	cmd.Env = append(cmd.Environ(), "OVS_RUNDIR="+s.dir, "OVS_DBDIR="+s.dir)
