@@ -183,9 +183,9 @@ func (db *DB) Await(ctx context.Context, name string) error {
 		case state.OFPort > 0:
 			return nil
 		case state.Error != "":
-			return fmt.Errorf("Open vSwitch cannot take %s in: %s", name, state.Error)
+			return fmt.Errorf("port %s: Open vSwitch cannot take it in: %s", name, state.Error)
 		case time.Now().After(end):
-			return fmt.Errorf("Open vSwitch has not taken %s in after %v: does ovs-vswitchd run?", name, takenIn)
+			return fmt.Errorf("port %s: Open vSwitch has not taken it in after %v: does ovs-vswitchd run?", name, takenIn)
 		}
 		select {
 		case <-ctx.Done():
