@@ -79,10 +79,10 @@ func (n *Node) removeDevices(ctx context.Context, p *pool) error {
 		if poolOfAlias(d.Attrs().Alias) != p.id {
 			continue
 		}
-		if err := n.driver.Leave(ctx, n.steps(), d.Attrs().Name); err != nil {
+		if err := device.Delete(ctx, n.steps(), n.routes, d); err != nil {
 			return err
 		}
-		if err := device.Delete(ctx, n.steps(), n.routes, d); err != nil {
+		if err := n.driver.Leave(ctx, n.steps(), d.Attrs().Name); err != nil {
 			return err
 		}
 	}

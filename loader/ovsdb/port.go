@@ -215,14 +215,19 @@ func (s *session) drop(id string) error {
 	return err
 }
 
-// With lists the devices whose external_ids have a key, by name, and the key's value.
-func (db *DB) With(ctx context.Context, key string) (map[string]string, error) {
+// With lists the devices whose external_ids have a key, by name, and the key's value; with
+// a value only those that have this one.
+func (db *DB) With(ctx context.Context, key, value string) (map[string]string, error) {
+	having := []any{}
+	if value != "" {
+		having = where("external_ids", "includes", toMap(map[string]string{key: value}))
+	}
 	s, err := db.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	found, err := s.transact(find("Interface", []any{}, "name", "external_ids"))
+	found, err := s.transact(find("Interface", having, "name", "external_ids"))
 	if err != nil {
 		return nil, err
 	}

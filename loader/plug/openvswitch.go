@@ -101,12 +101,12 @@ func (s *switches) Leave(ctx context.Context, steps change.Steps, device string)
 }
 
 func (s *switches) Sweep(ctx context.Context, steps change.Steps, owner string, keep ...string) error {
-	devices, err := s.db.With(ctx, ownerKey)
+	devices, err := s.db.With(ctx, ownerKey, owner)
 	if err != nil {
 		return err
 	}
-	for device, whose := range devices {
-		if whose != owner || slices.Contains(keep, device) {
+	for device := range devices {
+		if slices.Contains(keep, device) {
 			continue
 		}
 		if err := s.Leave(ctx, steps, device); err != nil {
@@ -117,7 +117,7 @@ func (s *switches) Sweep(ctx context.Context, steps change.Steps, owner string, 
 }
 
 func (s *switches) Owners(ctx context.Context) ([]string, error) {
-	devices, err := s.db.With(ctx, ownerKey)
+	devices, err := s.db.With(ctx, ownerKey, "")
 	if err != nil {
 		return nil, err
 	}

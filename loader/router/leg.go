@@ -232,10 +232,10 @@ func (n *Node) deleteDevices(ctx context.Context, r *router, inside, outside map
 		if d.Attrs().Alias != deviceAlias(r.id) || outside[d.Attrs().Index] {
 			continue
 		}
-		if err := n.driver.Leave(ctx, n.steps(), d.Attrs().Name); err != nil {
+		if err := device.Delete(ctx, n.steps(), n.routes, d); err != nil {
 			return err
 		}
-		if err := device.Delete(ctx, n.steps(), n.routes, d); err != nil {
+		if err := n.driver.Leave(ctx, n.steps(), d.Attrs().Name); err != nil {
 			return err
 		}
 	}
