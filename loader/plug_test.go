@@ -169,6 +169,7 @@ func TestOpenVSwitch(t *testing.T) {
 		quarters = append(quarters, q)
 	}
 	q := quarters[1]
+	w.wantOwnSocket(n, &q.Balancer)
 	tap := outsideName(q.VIP.PortID)
 	if tag := s.Vsctl("get", "port", tap, "tag"); tag != "5" {
 		t.Errorf("tag %s", tag)
@@ -348,6 +349,10 @@ func testMacvlan(t *testing.T, hook string) {
 		s.damage(n, at, &b, name, how)
 		if _, err := s.ask(addrPort(&b), 5*time.Second); err != nil {
 			t.Errorf("after %s: %v", name, err)
+		}
+		inside, is := s.site(&b).inside.(*netlink.Macvlan)
+		if !is || inside.Mode != netlink.MACVLAN_MODE_BRIDGE || inside.ParentIndex != lan.Attrs().Index {
+			t.Errorf("after %s: %+v", name, inside)
 		}
 	}
 	if err := talk.say("still there", 5*time.Second); err != nil {
