@@ -115,7 +115,8 @@ func (n *Node) whole(w wiring, network plug.Network) bool {
 // port is what is plugged in for a pool.
 func port(b *Balancer) plug.Port {
 	return plug.Port{
-		ID: b.VIP.PortID, Owner: deviceAlias(b.PoolID), MAC: b.VIP.MAC, Network: b.VIP.Bridge, VLAN: b.VIP.VLAN,
+		ID: b.VIP.PortID, Owner: deviceAlias(b.PoolID), Inside: insideName(b.VIP.PortID), MAC: b.VIP.MAC,
+		Network: b.VIP.Bridge, VLAN: b.VIP.VLAN,
 	}
 }
 
@@ -145,7 +146,7 @@ func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Bala
 	if n.driver.Pairs() {
 		err = n.makePair(ctx, ns, b, network.MTU)
 	} else {
-		err = plug.MakeMacvlan(ctx, n.steps(), n.routes, ns, insideName(b.VIP.PortID), network, port(b))
+		err = plug.MakeMacvlan(ctx, n.steps(), n.routes, ns, network, port(b))
 	}
 	if err != nil {
 		return wiring{}, err

@@ -41,15 +41,15 @@ func OnLAN(inside netlink.Link, lan Network) bool {
 }
 
 // MakeMacvlan makes a macvlan on the LAN device, right in the namespace, down.
-func MakeMacvlan(ctx context.Context, steps change.Steps, routes *netlink.Handle, ns *netspace.Namespace, name string, lan Network, p Port) error {
+func MakeMacvlan(ctx context.Context, steps change.Steps, routes *netlink.Handle, ns *netspace.Namespace, lan Network, p Port) error {
 	if err := steps.Step(ctx, "make macvlan"); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = name, lan.MTU, p.MAC
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = p.Inside, lan.MTU, p.MAC
 	attrs.ParentIndex, attrs.Namespace = lan.Index, netlink.NsFd(ns.File.Fd())
 	if err := routes.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
-		return fmt.Errorf("make macvlan %s on %s: %w", name, p.Network, err)
+		return fmt.Errorf("make macvlan %s on %s: %w", p.Inside, p.Network, err)
 	}
 	return nil
 }

@@ -49,7 +49,9 @@ var ErrUnknown = errors.New("unknown interface driver")
 type Port struct {
 	// ID is the port's UUID, Owner the alias of its outside device.
 	ID, Owner string
-	MAC       net.HardwareAddr
+	// Inside names the device in the namespace, MAC is its address.
+	Inside string
+	MAC    net.HardwareAddr
 	// Network names the bridge or LAN device.
 	Network string
 	VLAN    uint16

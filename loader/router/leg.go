@@ -24,7 +24,9 @@ type wire struct {
 
 // port is what is plugged in for a leg.
 func (r *router) port(l *leg) plug.Port {
-	return plug.Port{ID: l.PortID, Owner: deviceAlias(r.id), MAC: l.MAC, Network: l.Bridge, VLAN: l.VLAN}
+	return plug.Port{
+		ID: l.PortID, Owner: deviceAlias(r.id), Inside: l.insideName(), MAC: l.MAC, Network: l.Bridge, VLAN: l.VLAN,
+	}
 }
 
 // addresses are those that the leg answers for.
@@ -146,7 +148,7 @@ func (n *Node) remakeWire(ctx context.Context, r *router, old *wire, network plu
 	if n.driver.Pairs() {
 		err = n.makePair(ctx, r, old.leg, network.MTU)
 	} else {
-		err = plug.MakeMacvlan(ctx, n.steps(), n.routes, r.ns, old.leg.insideName(), network, r.port(old.leg))
+		err = plug.MakeMacvlan(ctx, n.steps(), n.routes, r.ns, network, r.port(old.leg))
 	}
 	if err != nil {
 		return nil, err
