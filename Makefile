@@ -37,7 +37,7 @@ PURE = $$($(LIST) | grep -E -v '$(ROOT)' | cut -d' ' -f1)
 
 DEPS := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev gcc libc6-dev git \
 	bpftool nftables iproute2 curl nginx-light haproxy wrk iperf3 ethtool tcpdump \
-	python3-neutronclient openssl iputils-ping procps util-linux
+	python3-neutronclient openssl iputils-ping procps util-linux openvswitch-switch
 
 .PHONY: help
 help: ## List the targets

@@ -17,7 +17,11 @@ import (
 // working as far as it does. Errors are ErrInvalid, ErrOverBudget, or what the
 // kernel says.
 func (n *Node) Apply(ctx context.Context, b Balancer) error {
-	if err := b.validate(); err != nil {
+	err := b.validate()
+	if err == nil {
+		err = n.admitsVLAN(b.VIP.VLAN)
+	}
+	if err != nil {
 		return fmt.Errorf("apply pool: %w", err)
 	}
 	b.Members, b.VIP.MAC, b.SNAT = slices.Clone(b.Members), slices.Clone(b.VIP.MAC), slices.Clone(b.SNAT)
@@ -35,6 +39,14 @@ func (n *Node) Apply(ctx context.Context, b Balancer) error {
 		return err
 	}
 	p.note(nil)
+	return nil
+}
+
+// admitsVLAN returns ErrInvalid for a network that the node's interface driver cannot join.
+func (n *Node) admitsVLAN(vlan uint16) error {
+	if err := n.driver.Check(vlan); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	return nil
 }
 
@@ -175,7 +187,7 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 
 // ensureTraffic lets packets in, or keeps them out while the VIP is admin-down.
 func (n *Node) ensureTraffic(ctx context.Context, p *pool, b *Balancer, w wiring) error {
-	joined, err := n.joinBridge(ctx, w.outside, b)
+	joined, err := n.join(ctx, w, b)
 	if err != nil {
 		return err
 	}
@@ -192,8 +204,10 @@ func (n *Node) ensureTraffic(ctx context.Context, p *pool, b *Balancer, w wiring
 		return nil
 	}
 	if joined || came {
-		if err := device.AwaitCarrier(ctx, n.log, n.routes, w.outside.Attrs().Index); err != nil {
-			return err
+		if w.outside != nil {
+			if err := device.AwaitCarrier(ctx, n.log, n.routes, w.outside.Attrs().Index); err != nil {
+				return err
+			}
 		}
 		if err := device.AwaitCarrier(ctx, n.log, p.ns.Routes, w.inside.Attrs().Index); err != nil {
 			return err

@@ -118,9 +118,11 @@ type VIP struct {
 	Gateway netip.Addr
 	// Port is the listener port, 1..65535, host order.
 	Port uint16
-	// Bridge is the device, in the network namespace of the daemon, that the
-	// outside device joins.
+	// Bridge is what the outside device joins, in the network namespace of the daemon:
+	// a bridge or, for the interface driver macvlan, the LAN device.
 	Bridge string
+	// VLAN of the bridge, 1..4094; 0 means untagged.
+	VLAN uint16
 	// ConnectionLimit is the highest number of established flows; negative means
 	// no limit, 0 accepts nothing.
 	ConnectionLimit int64

@@ -26,7 +26,7 @@ type configuration struct {
 	Drain     string       `json:"drain_timeout"`
 	Namespace string       `json:"namespace"`
 	Inside    string       `json:"inside_device"`
-	Outside   string       `json:"outside_device"`
+	Outside   string       `json:"outside_device,omitempty"`
 	Pins      string       `json:"pins"`
 	Hook      string       `json:"hook"`
 }
@@ -40,6 +40,7 @@ type vipConfig struct {
 	Gateway         string `json:"gateway,omitempty"`
 	MAC             string `json:"mac"`
 	Bridge          string `json:"bridge"`
+	VLAN            uint16 `json:"vlan,omitempty"`
 	ConnectionLimit int64  `json:"connection_limit"`
 	Persistence     string `json:"persistence"`
 	IdleTimeout     string `json:"idle_timeout"`
@@ -71,12 +72,15 @@ func (n *Node) describe(b *Balancer, p *pool) configuration {
 		VIP: vipConfig{
 			ID: b.VIP.ID, Port: b.VIP.PortID, AdminUp: b.VIP.AdminUp,
 			Listener: kernelProtocol(b.Protocol).String() + " " + addrPort(b).String(), Subnet: b.VIP.Address.Masked().String(),
-			MAC: b.VIP.MAC.String(), Bridge: b.VIP.Bridge, ConnectionLimit: b.VIP.ConnectionLimit,
+			MAC: b.VIP.MAC.String(), Bridge: b.VIP.Bridge, VLAN: b.VIP.VLAN, ConnectionLimit: b.VIP.ConnectionLimit,
 			Persistence: "none", IdleTimeout: b.idleTimeout().String(), FlowLimit: b.flowLimit(),
 		},
 		Members:   []memberText{},
-		Namespace: namespaceName(b.PoolID), Inside: insideName(b.VIP.PortID), Outside: outsideName(b.VIP.PortID),
+		Namespace: namespaceName(b.PoolID), Inside: insideName(b.VIP.PortID),
 		Pins: p.pins.Dir, Hook: n.hook.name,
+	}
+	if n.driver.Pairs() {
+		c.Outside = outsideName(b.VIP.PortID)
 	}
 	if b.VIP.Gateway.IsValid() {
 		c.VIP.Gateway = b.VIP.Gateway.String()

@@ -14,6 +14,7 @@
 //	                                 │ nft table inet qlbaas: the guard
 //	                                 └ the VIP, further source addresses, the subnet's
 //	                                   route, the default route
+//	(on a Linux bridge; package plug says how other interface drivers join a network)
 //
 //	<bpffs>/pools/<pool id>/v<layout>/maps/<map>, maps/<inner map>_<index>, maps/rodata
 //	                                 /programs/<build>/{tc_lb,sweep_ports,start_expiry,xdp_lb,xdp_pass}

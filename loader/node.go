@@ -16,6 +16,7 @@ import (
 	"qlbaas/loader/change"
 	"qlbaas/loader/hook"
 	"qlbaas/loader/pin"
+	"qlbaas/loader/plug"
 	"qlbaas/loader/rtnl"
 	"qlbaas/maps"
 )
@@ -31,6 +32,10 @@ type Options struct {
 	// Hook is one of the Hook constants; empty means auto: tcx, or clsact where the
 	// kernel has no tcx.
 	Hook string
+	// InterfaceDriver is one of package plug's; empty means linuxbridge.
+	InterfaceDriver string
+	// OVSDB is the socket of Open vSwitch's database; empty means the usual one.
+	OVSDB string
 	// MemoryBudget is how many bytes all maps together may come to take; 0 means a
 	// quarter of the memory.
 	MemoryBudget uint64
@@ -53,6 +58,7 @@ type Node struct {
 	hook    nodeHook
 	objects [families]objects
 	budget  *budget
+	driver  plug.Driver
 	run     *dirLock
 	// routes configures the network namespace of the daemon.
 	routes *netlink.Handle
@@ -141,6 +147,9 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return err
 	}
 	if n.hook.name, n.hook.tcx, err = hook.Choose(n.opts.Hook); err != nil {
+		return err
+	}
+	if n.driver, err = plug.New(n.opts.InterfaceDriver, n.opts.OVSDB, n.hook.name == HookXDP); err != nil {
 		return err
 	}
 	if n.routes, err = rtnl.Open(); err != nil {
@@ -249,7 +258,7 @@ func (n *Node) spawn(task func()) bool {
 }
 
 // Deployed returns the ids of all pools of which anything is on this node: pins, a
-// namespace, an outside device. Sorted.
+// namespace, an outside device, a port of a switch. Sorted.
 func (n *Node) Deployed() ([]string, error) {
 	pinned, err := pinnedPools(n.opts.BPFFS)
 	if err != nil {
@@ -266,6 +275,16 @@ func (n *Node) Deployed() ([]string, error) {
 	ids := append(pinned, namespaces...)
 	for _, d := range devices {
 		if id := poolOfAlias(d.Attrs().Alias); id != "" {
+			ids = append(ids, id)
+		}
+	}
+	owners, err := n.driver.Owners(n.background)
+	if err != nil {
+		// It may come later than we do, and what is on this node is known without it.
+		n.log.Warn("ports that are left over in a switch are not known", "err", err)
+	}
+	for _, owner := range owners {
+		if id := poolOfAlias(owner); id != "" {
 			ids = append(ids, id)
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/vishvananda/netlink"
-
 	"qlbaas/loader/device"
 	"qlbaas/loader/netspace"
 	"qlbaas/loader/rtnl"
@@ -70,7 +68,7 @@ func (n *Node) remove(ctx context.Context, p *pool) error {
 	return nil
 }
 
-// removeDevices deletes both ends of the pool's pair, and what else of ours is in
+// removeDevices deletes the pool's devices, their port of a switch, and what else of ours is in
 // the namespace, wherever a name leads to it.
 func (n *Node) removeDevices(ctx context.Context, p *pool) error {
 	devices, err := rtnl.Dump(n.routes.LinkList)
@@ -84,6 +82,12 @@ func (n *Node) removeDevices(ctx context.Context, p *pool) error {
 		if err := device.Delete(ctx, n.steps(), n.routes, d); err != nil {
 			return err
 		}
+		if err := n.driver.Leave(ctx, n.steps(), d.Attrs().Name); err != nil {
+			return err
+		}
+	}
+	if err := n.driver.Sweep(ctx, n.steps(), deviceAlias(p.id)); err != nil {
+		return err
 	}
 	if p.ns != nil {
 		return n.emptyNamespace(ctx, p.ns)
@@ -107,7 +111,7 @@ func (n *Node) emptyNamespace(ctx context.Context, ns *netspace.Namespace) error
 		return fmt.Errorf("list devices of %s: %w", ns.Name, err)
 	}
 	for _, d := range inside {
-		if _, ok := d.(*netlink.Veth); !ok {
+		if !device.Ours(d) {
 			continue
 		}
 		if err := device.Delete(ctx, n.steps(), ns.Routes, d); err != nil {

@@ -260,28 +260,28 @@ func TestGuard(t *testing.T) {
 }
 
 // wantOwnSocket connects from within the namespace to a member, as probes do.
-func (s *street) wantOwnSocket(n *Node, b *Balancer) {
-	s.Helper()
+func (w *world) wantOwnSocket(n *Node, b *Balancer) {
+	w.Helper()
 	fd, err := n.Socket(b.PoolID, unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
-		s.Fatal(err)
+		w.Fatal(err)
 	}
 	defer unix.Close(fd)
 	to := b.Members[0].Address
 	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		s.Fatal(err)
+		w.Fatal(err)
 	}
 	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 5000)
 	if err != nil || ready != 1 {
-		s.Fatalf("poll: %d, %v", ready, err)
+		w.Fatalf("poll: %d, %v", ready, err)
 	}
 	if code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
-		s.Errorf("connect from the namespace: %v, %v", unix.Errno(code), err)
+		w.Errorf("connect from the namespace: %v, %v", unix.Errno(code), err)
 	}
 	name, err := unix.Getsockname(fd)
 	if own, ok := name.(*unix.SockaddrInet4); err != nil || !ok || own.Port < probePortMin {
-		s.Errorf("own port: %+v, %v", name, err)
+		w.Errorf("own port: %+v, %v", name, err)
 	}
 }
 

@@ -118,6 +118,8 @@ func (v *VIP) invalid() (field string, value any) {
 		return "Port", v.Port
 	case v.Bridge == "" || len(v.Bridge) > 15:
 		return "Bridge", v.Bridge
+	case v.VLAN > 4094:
+		return "VLAN", v.VLAN
 	case v.Persistence > SourceIPPersistence:
 		return "Persistence", v.Persistence
 	case v.PersistenceTimeout < 0 || v.PersistenceTimeout > maxDuration:

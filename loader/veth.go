@@ -9,14 +9,17 @@ import (
 
 	"qlbaas/loader/device"
 	"qlbaas/loader/netspace"
+	"qlbaas/loader/plug"
 	"qlbaas/loader/rtnl"
 )
 
-// wiring is a pool's veth pair as it is now.
+// wiring is a pool's devices as they are now: a veth pair, or what else the interface
+// driver puts inside alone.
 type wiring struct {
-	// inside carries the VIP, outside is the bridge's port. Their attributes are
-	// those of the last look.
+	// inside carries the VIP, outside is the bridge's port, nil where the driver has
+	// none. Their attributes are those of the last look.
 	inside, outside netlink.Link
+	network         plug.Network
 }
 
 // findWiring looks for the pool's pair by names, alias and by who is whose peer, so
@@ -67,7 +70,7 @@ func (n *Node) findOutside(b *Balancer) (netlink.Link, error) {
 // MAC and MTU but, when they are new, down: nothing may be heard of them before
 // guard and program are there.
 func (n *Node) ensureWiring(ctx context.Context, p *pool, b *Balancer) (wiring, error) {
-	bridge, err := n.findBridge(b.VIP.Bridge)
+	network, err := n.driver.Find(ctx, n.routes, b.VIP.Bridge)
 	if err != nil {
 		return wiring{}, err
 	}
@@ -75,40 +78,50 @@ func (n *Node) ensureWiring(ctx context.Context, p *pool, b *Balancer) (wiring, 
 	if err != nil {
 		return wiring{}, err
 	}
-	if w.inside == nil || w.outside == nil || !device.Paired(w.inside, w.outside) {
-		if w, err = n.remakeWiring(ctx, p.ns, b, w, bridge.Attrs().MTU); err != nil {
+	if !n.whole(w, network) {
+		if w, err = n.remakeWiring(ctx, p.ns, b, w, network); err != nil {
 			return wiring{}, err
 		}
 	}
 	if err := n.dropStrangers(ctx, p.ns, w); err != nil {
 		return wiring{}, err
 	}
-	if err := n.mendInside(ctx, p, b, w.inside, bridge.Attrs().MTU); err != nil {
+	if err := n.mendInside(ctx, p, b, w.inside, network.MTU); err != nil {
 		return wiring{}, err
 	}
-	if err := n.mendOutside(ctx, b, w.outside, bridge.Attrs().MTU); err != nil {
+	if n.driver.Pairs() {
+		if err := n.mendOutside(ctx, b, w.outside, network.MTU); err != nil {
+			return wiring{}, err
+		}
+	}
+	if w, err = n.findWiring(p.ns, b); err != nil {
 		return wiring{}, err
 	}
-	return n.findWiring(p.ns, b)
+	w.network = network
+	if network.WholeSums {
+		err = n.offload(ctx, p, w, false)
+	}
+	return w, err
 }
 
-// findBridge returns the device that the outside device joins.
-func (n *Node) findBridge(name string) (netlink.Link, error) {
-	bridge, err := rtnl.LinkByName(n.routes, name)
-	if err != nil {
-		return nil, err
+// whole tells whether the devices are those that the driver makes.
+func (n *Node) whole(w wiring, network plug.Network) bool {
+	if !n.driver.Pairs() {
+		return w.outside == nil && w.inside != nil && plug.OnLAN(w.inside, network)
 	}
-	if bridge == nil {
-		return nil, fmt.Errorf("bridge %q is not in the network namespace of the daemon", name)
-	}
-	if bridge.Type() != "bridge" {
-		return nil, fmt.Errorf("device %q is not a bridge but %s", name, bridge.Type())
-	}
-	return bridge, nil
+	return w.inside != nil && w.outside != nil && device.Paired(w.inside, w.outside)
 }
 
-// remakeWiring replaces what is left of a pair by a new one.
-func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Balancer, old wiring, mtu int) (wiring, error) {
+// port is what is plugged in for a pool.
+func port(b *Balancer) plug.Port {
+	return plug.Port{
+		ID: b.VIP.PortID, Owner: deviceAlias(b.PoolID), Inside: insideName(b.VIP.PortID), MAC: b.VIP.MAC,
+		Network: b.VIP.Bridge, VLAN: b.VIP.VLAN,
+	}
+}
+
+// remakeWiring replaces what is left of the devices by new ones.
+func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Balancer, old wiring, network plug.Network) (wiring, error) {
 	if old.outside != nil {
 		if err := n.ownOutside(b, old.outside); err != nil {
 			return wiring{}, err
@@ -116,6 +129,9 @@ func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Bala
 		if err := device.Delete(ctx, n.steps(), n.routes, old.outside); err != nil {
 			return wiring{}, err
 		}
+	}
+	if err := n.driver.Leave(ctx, n.steps(), outsideName(b.VIP.PortID)); err != nil {
+		return wiring{}, err // a switch that knew the old device need not find the new one
 	}
 	// Its peer may have been the one just deleted, and then it is gone as well.
 	inside, err := rtnl.LinkByName(ns.Routes, insideName(b.VIP.PortID))
@@ -127,8 +143,20 @@ func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Bala
 			return wiring{}, err
 		}
 	}
-	if err := n.step(ctx, "make device pair"); err != nil {
+	if n.driver.Pairs() {
+		err = n.makePair(ctx, ns, b, network.MTU)
+	} else {
+		err = plug.MakeMacvlan(ctx, n.steps(), n.routes, ns, network, port(b))
+	}
+	if err != nil {
 		return wiring{}, err
+	}
+	return n.findWiring(ns, b)
+}
+
+func (n *Node) makePair(ctx context.Context, ns *netspace.Namespace, b *Balancer, mtu int) error {
+	if err := n.step(ctx, "make device pair"); err != nil {
+		return err
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = outsideName(b.VIP.PortID), mtu
@@ -138,9 +166,9 @@ func (n *Node) remakeWiring(ctx context.Context, ns *netspace.Namespace, b *Bala
 	pair.PeerMTU = uint32(mtu)
 	pair.PeerNamespace = netlink.NsFd(ns.File.Fd())
 	if err := n.routes.LinkAdd(pair); err != nil {
-		return wiring{}, fmt.Errorf("make device pair %s and %s: %w", attrs.Name, pair.PeerName, err)
+		return fmt.Errorf("make device pair %s and %s: %w", attrs.Name, pair.PeerName, err)
 	}
-	return n.findWiring(ns, b)
+	return nil
 }
 
 // ownOutside refuses to touch a device that carries our name and is not ours: a
@@ -161,7 +189,7 @@ func (n *Node) dropStrangers(ctx context.Context, ns *netspace.Namespace, w wiri
 		return fmt.Errorf("list devices: %w", err)
 	}
 	for _, d := range devices {
-		if d.Type() != "veth" || d.Attrs().Index == w.inside.Attrs().Index {
+		if !device.Ours(d) || d.Attrs().Index == w.inside.Attrs().Index {
 			continue
 		}
 		if err := device.Delete(ctx, n.steps(), ns.Routes, d); err != nil {
@@ -208,21 +236,16 @@ func (n *Node) mendOutside(ctx context.Context, b *Balancer, outside netlink.Lin
 	return device.SetMTU(ctx, n.steps(), n.routes, outside, mtu)
 }
 
-// joinBridge makes the outside device a port of the bridge, and sets it up.
-func (n *Node) joinBridge(ctx context.Context, outside netlink.Link, b *Balancer) (cameUp bool, err error) {
-	bridge, err := n.findBridge(b.VIP.Bridge)
+// join makes the outside device, where there is one, a port of the network, and sets it
+// up.
+func (n *Node) join(ctx context.Context, w wiring, b *Balancer) (cameUp bool, err error) {
+	if w.outside == nil {
+		return false, nil
+	}
+	joined, err := n.driver.Join(ctx, n.steps(), n.routes, w.outside, port(b))
 	if err != nil {
 		return false, err
 	}
-	if outside.Attrs().MasterIndex != bridge.Attrs().Index {
-		if err := n.step(ctx, "join bridge"); err != nil {
-			return false, err
-		}
-		if err := n.routes.LinkSetMaster(outside, bridge); err != nil {
-			return false, fmt.Errorf("join %s to bridge %s: %w", outside.Attrs().Name, b.VIP.Bridge, err)
-		}
-		cameUp = true
-	}
-	up, err := device.SetUp(ctx, n.steps(), n.routes, outside, true)
-	return cameUp || up, err
+	up, err := device.SetUp(ctx, n.steps(), n.routes, w.outside, true)
+	return joined || up, err
 }

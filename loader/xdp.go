@@ -28,14 +28,19 @@ func (n *Node) dropXDP(ctx context.Context, p *pool, w wiring) error {
 	if err := hook.Drop(ctx, n.steps(), p.link(linkXDP), linkXDP); err != nil {
 		return err
 	}
-	if err := n.offload(ctx, p, w, true); err != nil {
-		return err
+	if !w.network.WholeSums {
+		if err := n.offload(ctx, p, w, true); err != nil {
+			return err
+		}
 	}
 	return hook.Drop(ctx, n.steps(), p.link(linkPeer), linkPeer)
 }
 
-// offload switches the offloads of both ends.
+// offload switches the offloads of both ends, where there are two.
 func (n *Node) offload(ctx context.Context, p *pool, w wiring, on bool) error {
+	if w.outside == nil {
+		return nil
+	}
 	if err := hook.SetOffloads(ctx, n.steps(), w.outside.Attrs().Name, on); err != nil {
 		return err
 	}

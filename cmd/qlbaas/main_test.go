@@ -34,6 +34,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"agent", "--help"}, 0, "--memory-budget", ""},
 		{[]string{"agent", "x"}, 2, "", "unexpected argument"},
 		{[]string{"agent", "--hook", "bpf"}, 2, "", "--hook"},
+		{[]string{"agent", "--interface-driver", "ivs"}, 2, "", "linuxbridge, openvswitch, macvlan"},
+		{[]string{"agent", "--interface-driver", "macvlan", "--hook", "xdp"}, 2, "", "no XDP"},
 		{[]string{"agent", "--memory-budget", "lots"}, 2, "", "--memory-budget"},
 		{[]string{"agent", "--log-level", "loud"}, 2, "", "--log-level"},
 		{[]string{"agent", "--log-format", "xml"}, 2, "", "--log-format"},

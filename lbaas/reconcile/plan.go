@@ -75,11 +75,9 @@ func plannedVIP(cfg lbaas.PoolConfig) (loader.VIP, error) {
 	if !validID(vip.ID) || !validID(port.ID) {
 		return none, unservable("vip %q on port %q: not a UUID", vip.ID, port.ID)
 	}
-	if network.PhysicalNetwork == "" {
-		return none, unservable("network %s has no provider:physical_network, which names the bridge to join", network.ID)
-	}
-	if network.SegmentationID != 0 {
-		return none, unservable("network %s has provider:segmentation_id %d; this node joins untagged networks only", network.ID, network.SegmentationID)
+	vlan, err := plannedNetwork(network)
+	if err != nil {
+		return none, err
 	}
 	mac, err := net.ParseMAC(port.MACAddress)
 	if err != nil {
@@ -96,12 +94,25 @@ func plannedVIP(cfg lbaas.PoolConfig) (loader.VIP, error) {
 		Gateway:            subnet.GatewayIP,
 		Port:               vip.ProtocolPort,
 		Bridge:             network.PhysicalNetwork,
+		VLAN:               vlan,
 		ConnectionLimit:    vip.ConnectionLimit,
 		Persistence:        plannedPersistence(vip),
 		PersistenceTimeout: seconds(vip.PersistenceTimeout),
 		IdleTimeout:        seconds(vip.IdleTimeout),
 		FlowLimit:          uint32(limit),
 	}, nil
+}
+
+// plannedNetwork returns the VLAN to join, 0 for none. Whether the node can is the interface
+// driver's to say.
+func plannedNetwork(network *lbaas.Network) (vlan uint16, err error) {
+	if network.PhysicalNetwork == "" {
+		return 0, unservable("network %s has no provider:physical_network, which names the bridge to join", network.ID)
+	}
+	if id := network.SegmentationID; id < 0 || id > 4094 {
+		return 0, unservable("network %s has provider:segmentation_id %d, which is no VLAN", network.ID, id)
+	}
+	return uint16(network.SegmentationID), nil
 }
 
 // plannedPersistence is the kernel's part of it: cookies are read by a sidecar, or by

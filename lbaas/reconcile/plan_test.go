@@ -83,15 +83,15 @@ func TestBalancer(t *testing.T) {
 
 func TestUnservable(t *testing.T) {
 	for want, edit := range map[string]func(*lbaas.PoolConfig){
-		"provider:physical_network":  func(c *lbaas.PoolConfig) { c.Network.PhysicalNetwork = "" },
-		"provider:segmentation_id 5": func(c *lbaas.PoolConfig) { c.Network.SegmentationID = 5 },
-		"no port on a network":       func(c *lbaas.PoolConfig) { c.Port = nil },
-		"address nonsense":           func(c *lbaas.PoolConfig) { c.Port.MACAddress = "nonsense" },
-		"not a UUID":                 func(c *lbaas.PoolConfig) { c.Port.ID = "../../etc" },
-		"protocol GOPHER":            func(c *lbaas.PoolConfig) { c.Pool.Protocol = "GOPHER" },
-		"lb_method COIN":             func(c *lbaas.PoolConfig) { c.Pool.LBMethod = "COIN" },
-		"with weight 257":            func(c *lbaas.PoolConfig) { c.Members[0].Weight = 257 },
-		"flow_limit -1":              func(c *lbaas.PoolConfig) { c.VIP.FlowLimit = -1 },
+		"provider:physical_network":     func(c *lbaas.PoolConfig) { c.Network.PhysicalNetwork = "" },
+		"provider:segmentation_id 4095": func(c *lbaas.PoolConfig) { c.Network.SegmentationID = 4095 },
+		"no port on a network":          func(c *lbaas.PoolConfig) { c.Port = nil },
+		"address nonsense":              func(c *lbaas.PoolConfig) { c.Port.MACAddress = "nonsense" },
+		"not a UUID":                    func(c *lbaas.PoolConfig) { c.Port.ID = "../../etc" },
+		"protocol GOPHER":               func(c *lbaas.PoolConfig) { c.Pool.Protocol = "GOPHER" },
+		"lb_method COIN":                func(c *lbaas.PoolConfig) { c.Pool.LBMethod = "COIN" },
+		"with weight 257":               func(c *lbaas.PoolConfig) { c.Members[0].Weight = 257 },
+		"flow_limit -1":                 func(c *lbaas.PoolConfig) { c.VIP.FlowLimit = -1 },
 	} {
 		cfg := poolConfig(1)
 		edit(&cfg)

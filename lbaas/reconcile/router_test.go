@@ -65,7 +65,7 @@ func TestPlannedRouter(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(*lbaas.RouterConfig){
 		"physical_network": func(c *lbaas.RouterConfig) { c.Interfaces[0].Network.PhysicalNetwork = "" },
-		"segmentation_id":  func(c *lbaas.RouterConfig) { c.Gateway.Network.SegmentationID = 7 },
+		"segmentation_id":  func(c *lbaas.RouterConfig) { c.Gateway.Network.SegmentationID = 4095 },
 		"UUID":             func(c *lbaas.RouterConfig) { c.Interfaces[0].Port.ID = "../x" },
 		"floating IP":      func(c *lbaas.RouterConfig) { c.FloatingIPs[0].ID = "../x" },
 		"port":             func(c *lbaas.RouterConfig) { c.Gateway.Port.MACAddress = "x" },

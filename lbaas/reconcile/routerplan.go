@@ -45,12 +45,9 @@ func plannedLeg(leg lbaas.RouterLeg) (router.Leg, error) {
 	if !validID(leg.Port.ID) {
 		return none, unservable("port %q: not a UUID", leg.Port.ID)
 	}
-	if leg.Network.PhysicalNetwork == "" {
-		return none, unservable("network %s has no provider:physical_network, which names the bridge to join", leg.Network.ID)
-	}
-	if leg.Network.SegmentationID != 0 {
-		return none, unservable("network %s has provider:segmentation_id %d; this node joins untagged networks only",
-			leg.Network.ID, leg.Network.SegmentationID)
+	vlan, err := plannedNetwork(&leg.Network)
+	if err != nil {
+		return none, err
 	}
 	mac, err := net.ParseMAC(leg.Port.MACAddress)
 	if err != nil {
@@ -59,6 +56,6 @@ func plannedLeg(leg lbaas.RouterLeg) (router.Leg, error) {
 	return router.Leg{
 		PortID: leg.Port.ID, MAC: mac,
 		Address: netip.PrefixFrom(leg.Port.FixedIPs[0].IPAddress, leg.Subnet.CIDR.Bits()),
-		Bridge:  leg.Network.PhysicalNetwork,
+		Bridge:  leg.Network.PhysicalNetwork, VLAN: vlan,
 	}, nil
 }

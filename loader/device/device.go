@@ -22,6 +22,9 @@ func Paired(inside, outside netlink.Link) bool {
 		outside.Attrs().ParentIndex == inside.Attrs().Index
 }
 
+// Ours tells whether a device in a namespace of ours is of a kind that drivers put there.
+func Ours(link netlink.Link) bool { return link.Type() == "veth" || link.Type() == "macvlan" }
+
 // Delete deletes the device.
 func Delete(ctx context.Context, steps change.Steps, routes *netlink.Handle, link netlink.Link) error {
 	if err := steps.Step(ctx, "delete device"); err != nil {

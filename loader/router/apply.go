@@ -18,7 +18,11 @@ import (
 // be repeated, also after a crash in the middle; a router that was not there before is taken
 // away again when it fails. Errors are ErrInvalid or what the kernel says.
 func (n *Node) Apply(ctx context.Context, r Router) error {
-	if err := r.validate(); err != nil {
+	err := r.validate()
+	if err == nil {
+		err = n.admitsVLANs(&r)
+	}
+	if err != nil {
 		return fmt.Errorf("apply router: %w", err)
 	}
 	have, err := n.acquire(r.ID)
@@ -37,6 +41,16 @@ func (n *Node) Apply(ctx context.Context, r Router) error {
 	}
 	have.wanted, have.complete = wanted, true
 	have.note(nil)
+	return nil
+}
+
+// admitsVLANs returns ErrInvalid for a network that the node's interface driver cannot join.
+func (n *Node) admitsVLANs(r *Router) error {
+	for _, l := range r.legs() {
+		if err := n.driver.Check(l.VLAN); err != nil {
+			return fmt.Errorf("leg %s: %w: %w", l.PortID, ErrInvalid, err)
+		}
+	}
 	return nil
 }
 
@@ -151,7 +165,7 @@ func (n *Node) ensureTraffic(ctx context.Context, r *router, w *Router, wires []
 
 // ensureLegUp plugs the leg in, gives it its addresses and sets it up or down.
 func (n *Node) ensureLegUp(ctx context.Context, r *router, w *Router, wire *wire) error {
-	joined, err := n.joinBridge(ctx, wire)
+	joined, err := n.join(ctx, r, wire)
 	if err != nil {
 		return err
 	}
@@ -166,8 +180,10 @@ func (n *Node) ensureLegUp(ctx context.Context, r *router, w *Router, wire *wire
 		return nil
 	}
 	r.tell(wire.leg, wire.addresses(w)...)
-	if err := device.AwaitCarrier(ctx, r.log, n.routes, wire.outside.Attrs().Index); err != nil {
-		return err
+	if wire.outside != nil {
+		if err := device.AwaitCarrier(ctx, r.log, n.routes, wire.outside.Attrs().Index); err != nil {
+			return err
+		}
 	}
 	return device.AwaitCarrier(ctx, r.log, r.ns.Routes, wire.inside.Attrs().Index)
 }

@@ -62,14 +62,20 @@ func (n *Node) ensureXDP(ctx context.Context, r *router, w *wire) error {
 	if err := hook.Drop(ctx, n.steps(), fast, w.leg.PortID+kindXDP); err != nil {
 		return err
 	}
-	if err := n.offload(ctx, r, w, true); err != nil {
-		return err
+	if !w.network.WholeSums {
+		if err := n.offload(ctx, r, w, true); err != nil {
+			return err
+		}
 	}
 	return hook.Drop(ctx, n.steps(), peer, w.leg.PortID+kindPeer)
 }
 
-// offload switches the checksum offload of both ends: XDP needs whole sums.
+// offload switches the checksum offload of both ends, where there are two: XDP needs whole
+// sums.
 func (n *Node) offload(ctx context.Context, r *router, w *wire, on bool) error {
+	if w.outside == nil {
+		return nil
+	}
 	if err := hook.SetOffloads(ctx, n.steps(), w.outside.Attrs().Name, on); err != nil {
 		return err
 	}

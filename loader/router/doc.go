@@ -1,13 +1,13 @@
 // Package router makes routers and their floating IPs real on this machine. A [Node] is
 // told what a router shall look like ([Node.Apply]) and compares, repairs, or removes, in
 // the manner of package loader, whose means it shares (packages change, netspace, rtnl,
-// device, setting, ruleset, pin, hook, announce). Its caller holds the node's lock and looks
+// device, plug, setting, ruleset, pin, hook, announce). Its caller holds the node's lock and looks
 // after the bpffs: both are package loader's.
 //
 // # A deployed router
 //
 //	bridge ── tap<port> ┄┄ veth ┄┄ qg-<port>   external leg, in namespace qrouter-<router id>
-//	bridge ── tap<port> ┄┄ veth ┄┄ qr-<port>   a leg per inside network
+//	bridge ── tap<port> ┄┄ veth ┄┄ qr-<port>   a leg per inside network (or as package plug says)
 //	                                │ tc_fip at ingress of every leg (with XDP: xdp_fip before
 //	                                │ it, xdp_pass on every tap)
 //	                                │ nft table ip qlbaas

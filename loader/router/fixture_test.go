@@ -42,18 +42,24 @@ var clientAddr = netip.MustParseAddr("10.10.10.4")
 func newWorld(t testing.TB, h string) *world {
 	t.Helper()
 	w := &world{TB: t, lab: labtest.New(t)}
+	w.options(h)
+	w.bridge(externalBridge)
+	w.client = w.host("client", externalBridge, netip.PrefixFrom(clientAddr, 24), netip.Addr{})
+	return w
+}
+
+// options are those that nodes are opened with.
+func (w *world) options(h string) {
+	w.Helper()
 	w.opts = Options{
-		BPFFS: filepath.Join("/sys/fs/bpf", fmt.Sprintf("t%x", random(t, 4))), Hook: h,
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		BPFFS: filepath.Join("/sys/fs/bpf", fmt.Sprintf("t%x", random(w, 4))), Hook: h,
+		Log: slog.New(slog.NewTextHandler(w.Output(), nil)),
 		fault: func(step string) error {
 			w.steps = append(w.steps, step)
 			return nil
 		},
 	}
-	t.Cleanup(func() { os.RemoveAll(w.opts.BPFFS) })
-	w.bridge(externalBridge)
-	w.client = w.host("client", externalBridge, netip.PrefixFrom(clientAddr, 24), netip.Addr{})
-	return w
+	w.Cleanup(func() { os.RemoveAll(w.opts.BPFFS) })
 }
 
 func (w *world) must(err error) {

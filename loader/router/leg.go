@@ -9,15 +9,24 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"qlbaas/loader/device"
+	"qlbaas/loader/plug"
 	"qlbaas/loader/rtnl"
 	"qlbaas/loader/setting"
 )
 
-// wire is a leg's veth pair as it is now: inside is the router's, outside the bridge's
-// port. Their attributes are those of the last look.
+// wire is a leg's devices as they are now: inside is the router's, outside the bridge's
+// port, nil where the interface driver has none. Their attributes are those of the last look.
 type wire struct {
 	leg             *leg
 	inside, outside netlink.Link
+	network         plug.Network
+}
+
+// port is what is plugged in for a leg.
+func (r *router) port(l *leg) plug.Port {
+	return plug.Port{
+		ID: l.PortID, Owner: deviceAlias(r.id), Inside: l.insideName(), MAC: l.MAC, Network: l.Bridge, VLAN: l.VLAN,
+	}
 }
 
 // addresses are those that the leg answers for.
@@ -46,7 +55,7 @@ func (n *Node) ensureLegs(ctx context.Context, r *router, w *Router) ([]*wire, e
 }
 
 func (n *Node) ensureLeg(ctx context.Context, r *router, l *leg) (*wire, error) {
-	bridge, err := n.findBridge(l.Bridge)
+	network, err := n.driver.Find(ctx, n.routes, l.Bridge)
 	if err != nil {
 		return nil, err
 	}
@@ -54,18 +63,35 @@ func (n *Node) ensureLeg(ctx context.Context, r *router, l *leg) (*wire, error) 
 	if err != nil {
 		return nil, err
 	}
-	if wire.inside == nil || wire.outside == nil || !device.Paired(wire.inside, wire.outside) {
-		if wire, err = n.remakeWire(ctx, r, wire, bridge.Attrs().MTU); err != nil {
+	if !n.whole(wire, network) {
+		if wire, err = n.remakeWire(ctx, r, wire, network); err != nil {
 			return nil, err
 		}
 	}
-	if err := n.mendInside(ctx, r, wire, bridge.Attrs().MTU); err != nil {
+	if err := n.mendInside(ctx, r, wire, network.MTU); err != nil {
 		return nil, err
 	}
-	if err := n.mendOutside(ctx, r, wire, bridge.Attrs().MTU); err != nil {
+	if n.driver.Pairs() {
+		if err := n.mendOutside(ctx, r, wire, network.MTU); err != nil {
+			return nil, err
+		}
+	}
+	if wire, err = n.findWire(r, l); err != nil {
 		return nil, err
 	}
-	return n.findWire(r, l)
+	wire.network = network
+	if network.WholeSums {
+		err = n.offload(ctx, r, wire, false)
+	}
+	return wire, err
+}
+
+// whole tells whether the devices are those that the driver makes.
+func (n *Node) whole(w *wire, network plug.Network) bool {
+	if !n.driver.Pairs() {
+		return w.outside == nil && w.inside != nil && plug.OnLAN(w.inside, network)
+	}
+	return w.inside != nil && w.outside != nil && device.Paired(w.inside, w.outside)
 }
 
 // findWire looks for the leg's pair by names and by who is whose peer. What is missing is
@@ -96,8 +122,8 @@ func (n *Node) findWire(r *router, l *leg) (*wire, error) {
 	return w, nil
 }
 
-// remakeWire replaces what is left of a pair by a new one.
-func (n *Node) remakeWire(ctx context.Context, r *router, old *wire, mtu int) (*wire, error) {
+// remakeWire replaces what is left of the devices by new ones.
+func (n *Node) remakeWire(ctx context.Context, r *router, old *wire, network plug.Network) (*wire, error) {
 	if old.outside != nil {
 		if id := old.outside.Attrs().Alias; old.outside.Type() != "veth" || id != "" && id != deviceAlias(r.id) {
 			return nil, fmt.Errorf("device %s is there already and is not this router's", old.outside.Attrs().Name)
@@ -105,6 +131,9 @@ func (n *Node) remakeWire(ctx context.Context, r *router, old *wire, mtu int) (*
 		if err := device.Delete(ctx, n.steps(), n.routes, old.outside); err != nil {
 			return nil, err
 		}
+	}
+	if err := n.driver.Leave(ctx, n.steps(), old.leg.outsideName()); err != nil {
+		return nil, err // a switch that knew the old device need not find the new one
 	}
 	// Its peer may have been the one just deleted, and then it is gone as well.
 	inside, err := rtnl.LinkByName(r.ns.Routes, old.leg.insideName())
@@ -116,18 +145,30 @@ func (n *Node) remakeWire(ctx context.Context, r *router, old *wire, mtu int) (*
 			return nil, err
 		}
 	}
-	if err := n.step(ctx, "make device pair"); err != nil {
+	if n.driver.Pairs() {
+		err = n.makePair(ctx, r, old.leg, network.MTU)
+	} else {
+		err = plug.MakeMacvlan(ctx, n.steps(), n.routes, r.ns, network, r.port(old.leg))
+	}
+	if err != nil {
 		return nil, err
 	}
+	return n.findWire(r, old.leg)
+}
+
+func (n *Node) makePair(ctx context.Context, r *router, l *leg, mtu int) error {
+	if err := n.step(ctx, "make device pair"); err != nil {
+		return err
+	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = old.leg.outsideName(), mtu
+	attrs.Name, attrs.MTU = l.outsideName(), mtu
 	pair := netlink.NewVeth(attrs)
-	pair.PeerName, pair.PeerHardwareAddr = old.leg.insideName(), old.leg.MAC
+	pair.PeerName, pair.PeerHardwareAddr = l.insideName(), l.MAC
 	pair.PeerMTU, pair.PeerNamespace = uint32(mtu), netlink.NsFd(r.ns.File.Fd())
 	if err := n.routes.LinkAdd(pair); err != nil {
-		return nil, fmt.Errorf("make device pair %s and %s: %w", attrs.Name, pair.PeerName, err)
+		return fmt.Errorf("make device pair %s and %s: %w", attrs.Name, pair.PeerName, err)
 	}
-	return n.findWire(r, old.leg)
+	return nil
 }
 
 func (n *Node) mendInside(ctx context.Context, r *router, w *wire, mtu int) error {
@@ -168,11 +209,19 @@ func (n *Node) mendOutside(ctx context.Context, r *router, w *wire, mtu int) err
 
 // dropStrangers deletes the devices of legs that are no more, on either side.
 func (n *Node) dropStrangers(ctx context.Context, r *router, wires []*wire) error {
+	var ports []string
 	inside, outside := map[int]bool{}, map[int]bool{}
 	for _, w := range wires {
-		inside[w.inside.Attrs().Index], outside[w.outside.Attrs().Index] = true, true
+		inside[w.inside.Attrs().Index] = true
+		if w.outside != nil {
+			outside[w.outside.Attrs().Index] = true
+			ports = append(ports, w.outside.Attrs().Name)
+		}
 	}
-	return n.deleteDevices(ctx, r, inside, outside)
+	if err := n.deleteDevices(ctx, r, inside, outside); err != nil {
+		return err
+	}
+	return n.driver.Sweep(ctx, n.steps(), deviceAlias(r.id), ports...)
 }
 
 // deleteDevices deletes the router's devices but those to be kept.
@@ -188,6 +237,9 @@ func (n *Node) deleteDevices(ctx context.Context, r *router, inside, outside map
 		if err := device.Delete(ctx, n.steps(), n.routes, d); err != nil {
 			return err
 		}
+		if err := n.driver.Leave(ctx, n.steps(), d.Attrs().Name); err != nil {
+			return err
+		}
 	}
 	if r.ns == nil {
 		return nil
@@ -196,7 +248,7 @@ func (n *Node) deleteDevices(ctx context.Context, r *router, inside, outside map
 		return fmt.Errorf("list devices of %s: %w", r.ns.Name, err)
 	}
 	for _, d := range devices {
-		if d.Type() != "veth" || inside[d.Attrs().Index] {
+		if !device.Ours(d) || inside[d.Attrs().Index] {
 			continue
 		}
 		if err := device.Delete(ctx, n.steps(), r.ns.Routes, d); err != nil {
@@ -206,36 +258,16 @@ func (n *Node) deleteDevices(ctx context.Context, r *router, inside, outside map
 	return nil
 }
 
-// findBridge returns the device that the outside device joins.
-func (n *Node) findBridge(name string) (netlink.Link, error) {
-	bridge, err := rtnl.LinkByName(n.routes, name)
-	if err != nil {
-		return nil, err
+// join makes the outside device, where there is one, a port of the network, and sets it
+// up.
+func (n *Node) join(ctx context.Context, r *router, w *wire) (came bool, err error) {
+	if w.outside == nil {
+		return false, nil
 	}
-	if bridge == nil {
-		return nil, fmt.Errorf("bridge %q is not in the network namespace of the daemon", name)
-	}
-	if bridge.Type() != "bridge" {
-		return nil, fmt.Errorf("device %q is not a bridge but %s", name, bridge.Type())
-	}
-	return bridge, nil
-}
-
-// joinBridge makes the outside device a port of the bridge, and sets it up.
-func (n *Node) joinBridge(ctx context.Context, w *wire) (came bool, err error) {
-	bridge, err := n.findBridge(w.leg.Bridge)
+	joined, err := n.driver.Join(ctx, n.steps(), n.routes, w.outside, r.port(w.leg))
 	if err != nil {
 		return false, err
 	}
-	if w.outside.Attrs().MasterIndex != bridge.Attrs().Index {
-		if err := n.step(ctx, "join bridge"); err != nil {
-			return false, err
-		}
-		if err := n.routes.LinkSetMaster(w.outside, bridge); err != nil {
-			return false, fmt.Errorf("join %s to bridge %s: %w", w.outside.Attrs().Name, w.leg.Bridge, err)
-		}
-		came = true
-	}
 	up, err := device.SetUp(ctx, n.steps(), n.routes, w.outside, true)
-	return came || up, err
+	return joined || up, err
 }

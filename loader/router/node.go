@@ -21,6 +21,7 @@ import (
 	"qlbaas/loader/change"
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
+	"qlbaas/loader/plug"
 	"qlbaas/loader/rtnl"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	BPFFS string
 	// Hook is one of the loader's Hook constants; empty means auto.
 	Hook string
+	// InterfaceDriver and OVSDB are the loader's own.
+	InterfaceDriver, OVSDB string
 	// Log gets what no caller is told; nil is silent.
 	Log *slog.Logger
 
@@ -43,8 +46,9 @@ type Node struct {
 	opts Options
 	log  *slog.Logger
 	// hook is where programs are attached; tcx is how tc_fip is, with XDP too.
-	hook string
-	tcx  bool
+	hook   string
+	tcx    bool
+	driver plug.Driver
 
 	tc, xdp *ebpf.CollectionSpec
 	build   string
@@ -90,6 +94,9 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
 	if n.hook, n.tcx, err = hook.Choose(n.opts.Hook); err != nil {
+		return err
+	}
+	if n.driver, err = plug.New(n.opts.InterfaceDriver, n.opts.OVSDB, n.hook == hook.NameXDP); err != nil {
 		return err
 	}
 	if n.tc, err = bpf.LoadFip4(); err != nil {
@@ -188,6 +195,13 @@ func (n *Node) Deployed() ([]string, error) {
 	}
 	for _, d := range devices {
 		ids = append(ids, routerAfter(d.Attrs().Alias, aliasPrefix))
+	}
+	owners, err := n.driver.Owners(n.background)
+	if err != nil {
+		n.log.Warn("ports that are left over in a switch are not known", "err", err)
+	}
+	for _, owner := range owners {
+		ids = append(ids, routerAfter(owner, aliasPrefix))
 	}
 	slices.Sort(ids)
 	ids = slices.DeleteFunc(ids, func(id string) bool { return id == "" })

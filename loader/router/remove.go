@@ -45,6 +45,9 @@ func (n *Node) remove(ctx context.Context, r *router) error {
 	if err := n.deleteDevices(ctx, r, nil, nil); err != nil {
 		return err
 	}
+	if err := n.driver.Sweep(ctx, n.steps(), deviceAlias(r.id)); err != nil {
+		return err
+	}
 	r.letGo()
 	root := filepath.Dir(r.pins.Dir)
 	if _, err := os.Lstat(root); err == nil {

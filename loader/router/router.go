@@ -36,9 +36,11 @@ type Leg struct {
 	MAC    net.HardwareAddr
 	// Address is the leg's own in its network, IPv4, with the subnet's prefix length.
 	Address netip.Prefix
-	// Bridge is the device that the leg is plugged into, in the daemon's network
-	// namespace.
+	// Bridge is what the leg is plugged into, in the daemon's network namespace: a bridge
+	// or, for the interface driver macvlan, the LAN device.
 	Bridge string
+	// VLAN of the bridge, 1..4094; 0 means untagged.
+	VLAN uint16
 	// Gateway, of the external leg only, is the next hop of the default route; not
 	// valid: there is none.
 	Gateway netip.Addr

@@ -28,6 +28,8 @@ func (r *Router) validate() error {
 			return invalid("leg %s: address %s is not IPv4", l.PortID, l.Address)
 		case l.Bridge == "":
 			return invalid("leg %s has no bridge", l.PortID)
+		case l.VLAN > 4094:
+			return invalid("leg %s: VLAN %d", l.PortID, l.VLAN)
 		case l.Gateway.IsValid() && !l.Gateway.Is4():
 			return invalid("leg %s: gateway %s is not IPv4", l.PortID, l.Gateway)
 		}

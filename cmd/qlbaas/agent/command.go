@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -13,6 +14,8 @@ import (
 	"qlbaas/healthd"
 	"qlbaas/l7/keeper"
 	"qlbaas/lbaas/reconcile"
+	"qlbaas/loader/ovsdb"
+	"qlbaas/loader/plug"
 )
 
 // Node is the data plane that the agent runs.
@@ -46,6 +49,10 @@ type Config struct {
 	NoAuth    bool
 	// Hook is auto, tcx, clsact or xdp.
 	Hook string
+	// InterfaceDriver is linuxbridge, openvswitch or macvlan.
+	InterfaceDriver string
+	// OVSDB is the socket of Open vSwitch's database.
+	OVSDB string
 	// MemoryBudget bounds the tables of all pools, in bytes.
 	MemoryBudget uint64
 	AcceptEmpty  bool
@@ -90,6 +97,8 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "api-token-file", Usage: "who may use an http address: a line TOKEN[:PROJECT[:admin]] each"},
 		&cli.BoolFlag{Name: "no-auth", Usage: "whoever reaches an http address is administrator", DisableDefaultText: true},
 		choice("hook", "auto", "where the program is attached", "auto", "tcx", "clsact", "xdp"),
+		choice("interface-driver", plug.LinuxBridge, "how devices join their networks", plug.Names()...),
+		&cli.StringFlag{Name: "ovsdb", Value: ovsdb.Socket, Usage: "the socket of Open vSwitch's database, for openvswitch"},
 		&cli.StringFlag{Name: "memory-budget", Value: "25%", Usage: "memory for the tables of all pools: bytes, with K, M or G, or a percentage of what this process may have"},
 		&cli.BoolFlag{Name: "accept-empty", Usage: "start although the database is new, empty or older than what is deployed, and remove what it does not know", DisableDefaultText: true},
 		&cli.BoolFlag{Name: "pprof", Usage: "serve profiles on RUN-DIR/pprof.sock", DisableDefaultText: true},
@@ -102,7 +111,8 @@ func config(c *cli.Context) (Config, error) {
 	cfg := Config{
 		StateDir: c.String("state-dir"), RunDir: c.String("run-dir"), BPFFS: c.String("bpffs"),
 		API: c.StringSlice("api"), TokenFile: c.String("api-token-file"), NoAuth: c.Bool("no-auth"),
-		Hook: c.String("hook"), AcceptEmpty: c.Bool("accept-empty"), Pprof: c.Bool("pprof"),
+		Hook: c.String("hook"), InterfaceDriver: c.String("interface-driver"), OVSDB: c.String("ovsdb"),
+		AcceptEmpty: c.Bool("accept-empty"), Pprof: c.Bool("pprof"),
 	}
 	for flag, dir := range map[string]string{"state-dir": cfg.StateDir, "run-dir": cfg.RunDir, "bpffs": cfg.BPFFS} {
 		if !strings.HasPrefix(dir, "/") {
@@ -113,6 +123,9 @@ func config(c *cli.Context) (Config, error) {
 	case "auto", "tcx", "clsact", "xdp":
 	default:
 		return cfg, cmdline.Usagef("--hook %q: want auto, tcx, clsact or xdp", cfg.Hook)
+	}
+	if err := checkDriver(cfg); err != nil {
+		return cfg, err
 	}
 	if cfg.TokenFile != "" && cfg.NoAuth {
 		return cfg, cmdline.Usagef("--api-token-file and --no-auth contradict each other")
@@ -126,6 +139,16 @@ func config(c *cli.Context) (Config, error) {
 	}
 	cfg.MemoryBudget, err = budget(c.String("memory-budget"), limit)
 	return cfg, err
+}
+
+func checkDriver(cfg Config) error {
+	if !slices.Contains(plug.Names(), cfg.InterfaceDriver) {
+		return cmdline.Usagef("--interface-driver %q: want %s", cfg.InterfaceDriver, strings.Join(plug.Names(), ", "))
+	}
+	if cfg.InterfaceDriver == plug.Macvlan && cfg.Hook == "xdp" {
+		return cmdline.Usagef("--interface-driver macvlan has no XDP: take --hook tcx or clsact")
+	}
+	return nil
 }
 
 func logger(w io.Writer, format, level string) (*slog.Logger, error) {

@@ -27,12 +27,15 @@ func (p *plane) Close() error { return errors.Join(p.routers.Close(), p.Node.Clo
 func OpenNode(ctx context.Context, cfg Config, log *slog.Logger) (Node, error) {
 	node, err := loader.Open(ctx, loader.Options{
 		BPFFS: cfg.BPFFS, RunDir: cfg.RunDir, StateDir: cfg.StateDir,
-		Hook: cfg.Hook, MemoryBudget: cfg.MemoryBudget, Log: log,
+		Hook: cfg.Hook, InterfaceDriver: cfg.InterfaceDriver, OVSDB: cfg.OVSDB,
+		MemoryBudget: cfg.MemoryBudget, Log: log,
 	})
 	if err != nil {
 		return nil, err // not a Node that holds a nil
 	}
-	routers, err := router.Open(ctx, router.Options{BPFFS: cfg.BPFFS, Hook: cfg.Hook, Log: log})
+	routers, err := router.Open(ctx, router.Options{
+		BPFFS: cfg.BPFFS, Hook: cfg.Hook, InterfaceDriver: cfg.InterfaceDriver, OVSDB: cfg.OVSDB, Log: log,
+	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the routers: %w", err), node.Close())
 	}

@@ -21,6 +21,8 @@ type Status struct {
 	// Hook is where the programs are attached; before the first pool it is what
 	// was asked for.
 	Hook string `json:"hook"`
+	// Driver is how devices join their networks.
+	Driver string `json:"interface_driver"`
 	// BudgetUsed of BudgetLimit bytes are taken by tables.
 	BudgetUsed  uint64 `json:"budget_used"`
 	BudgetLimit uint64 `json:"budget_limit"`
@@ -61,7 +63,7 @@ func (h *statusHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	budget := h.source.Budget()
 	status := Status{
-		Version: h.version, Uptime: int64(time.Since(h.started).Seconds()), PID: os.Getpid(), Hook: h.cfg.Hook,
+		Version: h.version, Uptime: int64(time.Since(h.started).Seconds()), PID: os.Getpid(), Hook: h.cfg.Hook, Driver: h.cfg.InterfaceDriver,
 		BudgetUsed: budget.Used, BudgetLimit: budget.Limit, ReadOnly: h.readOnly, Pools: pools, Routers: routers,
 	}
 	for _, p := range pools {
