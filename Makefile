@@ -115,8 +115,9 @@ scoreboard: root deps ## Print figures of reliability (ONLY=B2,B3, SEED=0x5eed, 
 	$(CACHE)/scoreboard $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED)) $(if $(MUTANTS),-mutants) $(if $(DEBUG),-v)
 
 .PHONY: bench
-bench: root deps ## Compare the sidecar with HAProxy and nginx (CPU per request, in the same run)
+bench: root deps ## Compare sidecar and floating IPs with HAProxy, nginx and nftables, in the same run
 	$(GO) run ./tests/bench/l7 -rounds 7 -seconds 2
+	$(GO) test ./loader/router -run '^$$' -bench Floating -benchtime 1x
 
 .PHONY: race
 race: root deps ## Run the tests of what works concurrently under the race detector

@@ -15,6 +15,7 @@ import (
 
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
+	"qlbaas/tests/lab"
 )
 
 // The ways through the router that are compared: by programs, and by the stack, whose
@@ -71,7 +72,10 @@ const (
 )
 
 // serve starts the site's servers.
-func (s *site) serve(t testing.TB) {
+func (s *site) serve(t testing.TB) { serveAt(t, s.server, serverAddr) }
+
+// serveAt starts both servers on a host.
+func serveAt(t testing.TB, host *lab.Host, address netip.Addr) {
 	for port, handle := range map[uint16]func(net.Conn){
 		requestPort: func(c net.Conn) {
 			if _, err := io.ReadFull(c, make([]byte, requestSize)); err == nil {
@@ -80,7 +84,7 @@ func (s *site) serve(t testing.TB) {
 		},
 		sinkPort: func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
 	} {
-		l, err := s.server.Listen("tcp4", netip.AddrPortFrom(serverAddr, port).String())
+		l, err := host.Listen("tcp4", netip.AddrPortFrom(address, port).String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +126,7 @@ func (w *world) measure(s *site, way string) rate {
 	w.reaches(w.client, s.floating(), s)
 	before, err := n.Stats(s.ID)
 	w.must(err)
-	r := rate{w.requests(s), w.bulkRate(s)}
+	r := rate{w.requests(w.client, s.Floating[0].Address, benchWorkers, nil), w.bulkRate(s)}
 	after, err := n.Stats(s.ID)
 	w.must(err)
 	if byProgram := after.Floating[0].PacketsIn - before.Floating[0].PacketsIn; (byProgram > 100) == (way == wayNFT) {
@@ -131,12 +135,14 @@ func (w *world) measure(s *site, way string) rate {
 	return r
 }
 
-// requests returns how many were answered in a second.
-func (w *world) requests(s *site) float64 {
+// requests returns how many were answered in a second, each on a connection of its own;
+// told hears how long each one took.
+func (w *world) requests(from *lab.Host, to netip.Addr, workers int, told func(time.Duration)) float64 {
 	w.Helper()
 	var answered atomic.Int64
-	w.load(benchWorkers, func(ctx context.Context) error {
-		c, err := w.client.Dial(ctx, "tcp4", netip.AddrPortFrom(s.Floating[0].Address, requestPort).String())
+	w.load(workers, func(ctx context.Context) error {
+		began := time.Now()
+		c, err := from.Dial(ctx, "tcp4", netip.AddrPortFrom(to, requestPort).String())
 		if err != nil {
 			return err
 		}
@@ -146,6 +152,9 @@ func (w *world) requests(s *site) float64 {
 		}
 		if n, err := io.Copy(io.Discard, c); err != nil || n != answerSize {
 			return fmt.Errorf("answer of %d bytes: %w", n, err)
+		}
+		if told != nil {
+			told(time.Since(began))
 		}
 		// No TIME-WAIT, or the ports would be used up.
 		_ = c.(*net.TCPConn).SetLinger(0)
