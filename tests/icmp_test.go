@@ -99,7 +99,12 @@ func smallHopOfBalancer(x *ways) {
 	x.segments("the client", p.client, smallMTU)
 	x.nothingDropped(b, "too_big")
 
-	frame := x.await(seen, func(frame []byte) bool { return strings.Contains(packet.Summary(frame), " icmp") })
+	// Neighbours look after each other meanwhile.
+	said := "icmp type 3 code 4"
+	if b.at.Addr().Is6() {
+		said = "icmp6 type 2 "
+	}
+	frame := x.await(seen, func(frame []byte) bool { return strings.Contains(packet.Summary(frame), said) })
 	client := p.client.LocalAddr().(*net.TCPAddr).AddrPort()
 	x.fields(frame, "", b.at.Addr(), client.Addr(), 0, 0)
 	x.fields(frame, "quoted.", client.Addr(), b.at.Addr(), client.Port(), b.at.Port())
