@@ -105,7 +105,7 @@ test: root deps build ## Run all tests, as root
 	packages=$(LAB); pids=(); \
 	$(GO) test -count=1 -timeout 15m -run '$(HALF)' ./tests & pids+=($$!); \
 	$(GO) test -count=1 -timeout 15m -skip '$(HALF)' ./tests & pids+=($$!); \
-	$(GO) test -count=1 -p 1 -timeout 15m $$packages & pids+=($$!); \
+	$(GO) test -count=1 -p 2 -timeout 15m $$packages & pids+=($$!); \
 	failed=0; for pid in "$${pids[@]}"; do wait $$pid || failed=1; done; exit $$failed
 
 .PHONY: scoreboard
