@@ -1,6 +1,7 @@
 package bpf_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -226,6 +227,17 @@ func brokenQuotes(w *world) {
 		if version != whole[0]>>4 {
 			bent(fmt.Sprintf("version %d", version), func(b []byte) { b[0] = version<<4 | b[0]&15 })
 		}
+	}
+	// A length that nobody has sent: it does not even hold the ports. The header's sum is
+	// not asked before.
+	for _, more := range []int{0, 1, 7} {
+		bent(fmt.Sprintf("%d bytes behind the header", more), func(b []byte) {
+			if whole[0]>>4 == 6 {
+				binary.BigEndian.PutUint16(b[4:], uint16(more))
+			} else {
+				binary.BigEndian.PutUint16(b[2:], uint16(headerLength(whole)+more))
+			}
+		})
 	}
 	for n := range 8 {
 		in := icmp(ownMAC, gatewayMAC, from, to, 60, e)

@@ -11,8 +11,6 @@
  */
 #pragma once
 
-#define ICMP_QUOTE_MIN 8 /* bytes of the transport header, RFC 792 */
-
 /* Where the quoted transport header's sum stands, or would stand. */
 static __always_inline __u32 quote_sum_off(const struct icmp_quote *q)
 {

@@ -218,6 +218,8 @@ static __always_inline int quote_ip(ctx_t *ctx, struct icmp_quote *q)
 		return -DROP_ICMP_INNER;
 	if (ip.version != 4 || ip.ihl < 5 || (ip.frag_off & bpf_htons(IP_OFFSET)))
 		return -DROP_ICMP_INNER;
+	if (bpf_ntohs(ip.tot_len) < ip.ihl * 4 + ICMP_QUOTE_MIN)
+		return -DROP_ICMP_INNER; /* nobody has sent that */
 	q->l4 = q->ip + ip.ihl * 4;
 	q->ip_sum = ip.check;
 	q->key.saddr.word[0] = ip.daddr;

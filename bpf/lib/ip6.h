@@ -264,7 +264,8 @@ static __always_inline int quote_ip(ctx_t *ctx, struct icmp_quote *q)
 {
 	struct ipv6hdr ip;
 
-	if (hook_load(ctx, q->ip, &ip, sizeof(ip)) || ip.version != 6)
+	if (hook_load(ctx, q->ip, &ip, sizeof(ip)) || ip.version != 6 ||
+	    bpf_ntohs(ip.payload_len) < ICMP_QUOTE_MIN)
 		return -DROP_ICMP_INNER;
 	q->l4 = q->ip + sizeof(ip);
 	__builtin_memcpy(&q->key.saddr, &ip.daddr, sizeof(q->key.saddr));

@@ -2,6 +2,8 @@
 /* An ICMP message as both families know it, and what one quotes. */
 #pragma once
 
+#define ICMP_QUOTE_MIN 8 /* bytes of the transport header, RFC 792 */
+
 #define ICMP_HLEN sizeof(struct icmp_header)
 
 struct icmp_header {
