@@ -20,8 +20,8 @@
 //	verdict    the only exit; counts what became of it               lb.h, stats.h, answer.h
 //
 // lib/lb.h reads in that order. Every step returns 0 (go on), a negative DROP_ (it
-// ends here, for that reason) or a STOP_. The state of the whole system stands in
-// lib/types.h and lib/maps.h.
+// ends here, for that reason) or a STOP_. The state of the balancer stands in
+// lib/types.h and lib/maps.h, the reasons in lib/outcome.h.
 //
 // # Hooks
 //

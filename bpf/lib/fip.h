@@ -12,16 +12,9 @@
 #pragma once
 
 #include "fip_maps.h"
+#include "stats.h"
 #include "fip_parse.h"
 #include "fip_icmp.h"
-
-static __always_inline void count(void *counts, __u32 at)
-{
-	__u64 *n = bpf_map_lookup_elem(counts, &at);
-
-	if (n)
-		(*n)++;
-}
 
 /* Which leg leads to an address, as far as that is by network; 0 = none is known. */
 static __always_inline __u32 network_of(const struct addr *addr)
@@ -190,7 +183,7 @@ static __always_inline int fip_verdict(ctx_t *ctx, struct fip_pkt *pkt, int rc)
 	if (!HOOK_FINAL && (rc == STOP_PASS || rc == STOP_PUNT))
 		return hook_pass(); /* the tc program counts it */
 	if (rc == STOP_FORWARD) {
-		count(&verdicts, VERDICT_FORWARDED);
+		count_verdict(VERDICT_FORWARDED);
 		fip_count(pkt);
 #if HOOK_FINAL
 		if (pkt->resolve)
@@ -199,10 +192,10 @@ static __always_inline int fip_verdict(ctx_t *ctx, struct fip_pkt *pkt, int rc)
 		return hook_send(ctx, pkt->out);
 	}
 	if (rc >= 0) {
-		count(&verdicts, VERDICT_PASSED);
+		count_verdict(VERDICT_PASSED);
 		return hook_pass();
 	}
-	count(&drops, -rc);
+	count_drop(-rc);
 	return hook_drop();
 }
 

@@ -53,19 +53,3 @@ struct {
 	__type(key, struct addr);
 	__type(value, struct floating_counters);
 } floating_counts SEC(".maps");
-
-/* Packets by what became of them. Written by programs, monotonic. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, VERDICT_MAX);
-	__type(key, __u32); /* enum verdict */
-	__type(value, __u64);
-} verdicts SEC(".maps");
-
-/* Packets that ended here, by reason. Written by programs, monotonic. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, DROP_MAX);
-	__type(key, __u32); /* enum drop_reason */
-	__type(value, __u64);
-} drops SEC(".maps");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What a router's programs and the Go side share. The rules are those of types.h, from
- * which addresses, verdicts and drop reasons come.
+ * What a router's programs and the Go side share, besides addr.h and outcome.h. The
+ * rules are those of types.h.
  */
 #pragma once
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The kernel's words, as base.h has them, for programs with other maps. */
+/* The kernel's words, for every program. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <linux/types.h>
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/in.h>

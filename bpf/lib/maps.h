@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * All maps. Each says who writes it, who reads it, what happens when it is full
- * and how long it lives. "programs" are the ones in this folder, "the loader" is
+ * The balancer's maps, but those that only count packets (stats.h, events.h). Each says
+ * who writes it, who reads it, what happens when it is full and how long it lives.
+ * "programs" are the ones in this folder, "the loader" is
  * package loader through package maps. Everything is pinned, so everything
  * survives the daemon; "with the pool" ends when the pool is undeployed.
  *
@@ -202,30 +203,6 @@ struct {
 		});
 } affinities SEC(".maps");
 
-/* Packets by what became of them. Written by programs, monotonic. With the pool. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, VERDICT_MAX);
-	__type(key, __u32); /* enum verdict */
-	__type(value, __u64);
-} verdicts SEC(".maps");
-
-/* Packets that ended here, by reason. Written by programs, monotonic. With the pool. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, DROP_MAX);
-	__type(key, __u32); /* enum drop_reason */
-	__type(value, __u64);
-} drops SEC(".maps");
-
-/* What happened besides, by enum event. Written by programs, monotonic. With the pool. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, EVENT_MAX);
-	__type(key, __u32); /* enum event */
-	__type(value, __u64);
-} events SEC(".maps");
-
 /* The timer that looks after the flows when the daemon is silent. Started by the
  * loader, written by programs. With the pool, for the timer holds the program. */
 struct {
@@ -241,63 +218,3 @@ const volatile __u32 pool_number;
 
 /* Handshakes that a pool may have in flight before clients must show that they exist. */
 const volatile __u32 calm_handshakes = 8192;
-
-static __always_inline struct pool_state *pool_state_get(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&pool_state, &zero);
-}
-
-static __always_inline struct conns *conns_get(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&conns, &zero);
-}
-
-static __always_inline struct member_state *member_state_get(__u32 slot)
-{
-	void *inner = bpf_map_lookup_elem(&member_states, &slot);
-	__u32 zero = 0;
-
-	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
-}
-
-/* The ports toward a member from one of the VIP's source addresses. */
-static __always_inline struct member_state *ports_get(__u32 slot, __u32 snat)
-{
-	return member_state_get(snat * MAX_SLOTS + slot);
-}
-
-static __always_inline struct member_counters *counters_get(__u32 slot)
-{
-	void *inner = bpf_map_lookup_elem(&counters, &slot);
-	__u32 zero = 0;
-
-	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
-}
-
-static __always_inline struct vip *vip_get(void)
-{
-	__u32 zero = 0;
-	void *inner = bpf_map_lookup_elem(&vips, &zero);
-
-	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
-}
-
-static __always_inline struct member *member_get(const struct vip *vip, __u32 slot)
-{
-	__u32 half = vip->half;
-	void *inner = bpf_map_lookup_elem(&members, &half);
-
-	return inner ? bpf_map_lookup_elem(inner, &slot) : NULL;
-}
-
-/* What the monitors say of the slot's member; false when it is nobody's any more. */
-static __always_inline bool slot_up(__u32 slot)
-{
-	struct health *h = bpf_map_lookup_elem(&health, &slot);
-
-	return h && h->up;
-}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Floating IPs on tcx and clsact. */
 #include "kernel.h"
-#include "types.h"
+#include "addr.h"
+#include "outcome.h"
 #include "csum.h"
 #include "fip_types.h"
 #include "hook_tc.h"

@@ -4,6 +4,7 @@
 #include "hook_tc.h"
 #include "pkt.h"
 #include "stats.h"
+#include "events.h"
 #include "quote.h"
 #if ADDR_WORDS == 1
 #include "ip4.h"
