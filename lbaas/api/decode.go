@@ -122,7 +122,7 @@ func checkSurrogates(raw []byte) error {
 	return nil
 }
 
-// escape reads uXXXX at raw[i:].
+// escape reads a u and four hexadecimal digits at raw[i:].
 func escape(raw []byte, i int) (rune, bool) {
 	if i < 0 || i+5 > len(raw) || raw[i] != 'u' {
 		return 0, false
