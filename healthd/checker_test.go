@@ -19,6 +19,9 @@ func inBubble(t *testing.T, run func(f *fake)) {
 	})
 }
 
+// pass lets d pass on the bubble's clock, which only sleeping moves.
+func pass(d time.Duration) { time.Sleep(d) }
+
 var second = every(time.Second, time.Second, 2)
 
 // long is more than a check of one second needs to go down or up.
@@ -27,18 +30,18 @@ const long = 10 * time.Second
 func TestMemberIsUpOnlyIfAllChecksPass(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.c.Set("p", []Target{target(0, second, second), target(1, second)})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold()
 		f.now("m0/c1", refuses)
-		time.Sleep(long)
+		pass(long)
 		f.wantTold("m0 down")
 		f.now("m0/c0", hangs)
-		time.Sleep(long)
+		pass(long)
 		f.now("m0/c1", serves)
-		time.Sleep(long)
+		pass(long)
 		f.wantTold() // the other one keeps it down
 		f.now("m0/c0", serves)
-		time.Sleep(long)
+		pass(long)
 		f.wantTold("m0 up")
 	})
 }
@@ -47,9 +50,9 @@ func TestVerdictsSayWhy(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.c.Set("p", []Target{target(0, second)})
 		f.now("m0", refuses)
-		time.Sleep(long)
+		pass(long)
 		f.now("m0", serves)
-		time.Sleep(long)
+		pass(long)
 		told := f.told()
 		if len(told) != 2 {
 			t.Fatalf("verdicts %v", told)
@@ -78,7 +81,7 @@ func TestStartsFromTheCallersVerdict(t *testing.T) {
 		if f.c.Members("p")[0].Up {
 			t.Error("taken for up before any probe")
 		}
-		time.Sleep(long)
+		pass(long)
 		f.wantTold("m0 up")
 	})
 }
@@ -88,7 +91,7 @@ func TestMemberWithoutChecksIsUp(t *testing.T) {
 		down := target(0)
 		down.Up = false
 		f.c.Set("p", []Target{down, target(1)})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold("m0 up")
 	})
 }
@@ -102,7 +105,7 @@ func TestUnchangedChecksGoOn(t *testing.T) {
 		stop := time.Now().Add(3*5*time.Second + time.Second)
 		for n := 1; time.Now().Before(stop); n++ {
 			f.c.Set("p", []Target{target(n, second), target(0, slow)})
-			time.Sleep(300 * time.Millisecond)
+			pass(300 * time.Millisecond)
 		}
 		f.wantTold("m0 down")
 		starts := f.probed("m0/c0")
@@ -130,14 +133,14 @@ func TestHealthSurvivesConfigurationChanges(t *testing.T) {
 				f.now("m0", refuses)
 				f.now("m7", refuses)
 				f.c.Set("p", []Target{target(0, second)})
-				time.Sleep(long)
+				pass(long)
 				f.wantTold("m0 down")
 				f.c.Set("p", []Target{next})
-				time.Sleep(2 * long)
+				pass(2 * long)
 				f.wantTold() // never admitted again
 				f.now("m0", serves)
 				f.now("m7", serves)
-				time.Sleep(2 * long)
+				pass(2 * long)
 				f.wantTold("m0 up")
 			})
 		})
@@ -149,11 +152,11 @@ func TestProbesFollowTheMembersAddress(t *testing.T) {
 		f.now("m7", refuses)
 		tg := target(0, second)
 		f.c.Set("p", []Target{tg})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold()
 		tg.Address = memberAddr(7)
 		f.c.Set("p", []Target{tg})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold("m0 down")
 	})
 }
@@ -162,16 +165,16 @@ func TestChangedCheckStartsToCountAnew(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m0", refuses)
 		f.c.Set("p", []Target{target(0, every(time.Second, time.Second, 5))})
-		time.Sleep(4 * time.Second)
+		pass(4 * time.Second)
 		f.wantTold()
 		f.c.Set("p", []Target{target(0, every(time.Second, time.Second, 4))})
 		h := f.c.Members("p")[0].Checks[0]
 		if h.Fails != 0 || len(h.Probes) == 0 {
 			t.Errorf("%d failures counted and %d probes remembered", h.Fails, len(h.Probes))
 		}
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		f.wantTold()
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		f.wantTold("m0 down")
 	})
 }
@@ -180,7 +183,7 @@ func TestRemovingTheFailingCheckAdmitsTheMember(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m0/c1", refuses)
 		f.c.Set("p", []Target{target(0, second, second)})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold("m0 down")
 		f.c.Set("p", []Target{target(0, second)})
 		f.wantTold("m0 up")
@@ -191,12 +194,12 @@ func TestRemovingTheLastCheckAdmitsTheMember(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m0", refuses)
 		f.c.Set("p", []Target{target(0, second)})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold("m0 down")
 		f.c.Set("p", []Target{target(0)})
 		f.wantTold("m0 up")
 		n := len(f.probed("m0/c0"))
-		time.Sleep(long)
+		pass(long)
 		if got := len(f.probed("m0/c0")); got != n {
 			t.Errorf("%d probes of a check that is gone", got-n)
 		}
@@ -212,13 +215,13 @@ func TestDroppedMembersAreForgotten(t *testing.T) {
 			inBubble(t, func(f *fake) {
 				f.now("m0", hangs)
 				f.c.Set("p", []Target{target(0, second), target(1)})
-				time.Sleep(2500 * time.Millisecond) // one probe is in flight
+				pass(2500 * time.Millisecond) // one probe is in flight
 				drop(f.c)
 				n := len(f.probed("m0/c0"))
 				if f.all != 0 {
 					t.Error("the probe in flight was not broken off")
 				}
-				time.Sleep(long)
+				pass(long)
 				f.wantTold()
 				if got := len(f.probed("m0/c0")); got != n {
 					t.Errorf("%d further probes", got-n)
@@ -236,11 +239,11 @@ func TestVoidProbesChangeNothing(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m1", refuses)
 		f.c.Set("p", []Target{target(0, second), target(1, second)})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold("m1 down")
 		f.now("m0", unknowable)
 		f.now("m1", unknowable)
-		time.Sleep(10 * long)
+		pass(10 * long)
 		f.wantTold()
 		probes := f.c.Members("p")[0].Checks[0].Probes
 		last := probes[len(probes)-1]
@@ -261,7 +264,7 @@ func TestInvalidChecksAreVoid(t *testing.T) {
 		nowhere := target(1, second)
 		nowhere.Address = Target{}.Address
 		c.Set("p", []Target{target(0, bad), nowhere})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold()
 		for _, m := range c.Members("p") {
 			p := m.Checks[0].Probes
@@ -280,7 +283,7 @@ func TestSecondOfTheSameIDIsIgnored(t *testing.T) {
 		twice := second
 		twice.ID, twice.MaxRetries = "c0", 9
 		f.c.Set("p", []Target{target(0, second, twice), other})
-		time.Sleep(long)
+		pass(long)
 		f.wantTold()
 		m := f.c.Members("p")
 		if len(m) != 1 || len(m[0].Checks) != 1 || len(f.probed("m9/c0")) != 0 {
@@ -296,7 +299,7 @@ func TestMembersTellsHealth(t *testing.T) {
 		}
 		f.now("m2/c1", refuses)
 		f.c.Set("p", []Target{target(2, second, second), target(1, second)})
-		time.Sleep(30 * time.Second)
+		pass(30 * time.Second)
 		m := f.c.Members("p")
 		if len(m) != 2 || m[0].Member != "m2" || m[1].Member != "m1" || m[0].Address != memberAddr(2) {
 			t.Fatalf("members %+v", m)
@@ -348,7 +351,7 @@ func TestSinkAndMembersAgree(t *testing.T) {
 			for i := range 6 {
 				f.now(fmt.Sprintf("m%d", i), behaviour(random.IntN(4)))
 			}
-			time.Sleep(time.Duration(random.IntN(6000)) * time.Millisecond)
+			pass(time.Duration(random.IntN(6000)) * time.Millisecond)
 			for _, v := range f.told() {
 				up, ok := known[v.Member]
 				if !ok || up == v.Up {

@@ -66,11 +66,11 @@ func TestSlowSinkDelaysNoProbeAndHearsTheLast(t *testing.T) {
 		s.want(false)
 		begin := time.Now()
 		f.now("m0", serves)
-		time.Sleep(long) // up
+		pass(long) // up
 		f.now("m0", refuses)
-		time.Sleep(long) // down
+		pass(long) // down
 		f.now("m0", serves)
-		time.Sleep(long) // up
+		pass(long) // up
 		n := 0
 		for _, at := range f.probed("m0/c0") {
 			if at.After(begin) {
@@ -93,9 +93,9 @@ func TestSinkIsNotToldWhatItKnows(t *testing.T) {
 		f.now("m0", refuses)
 		s.want(false)
 		f.now("m0", serves)
-		time.Sleep(long) // up
+		pass(long) // up
 		f.now("m0", refuses)
-		time.Sleep(long) // down again, as the sink was told
+		pass(long) // down again, as the sink was told
 		s.leave <- struct{}{}
 		s.quiet(long)
 	})
@@ -127,7 +127,7 @@ func TestDroppedMemberIsNotReported(t *testing.T) {
 		f.now("m0", refuses)
 		s.want(false)
 		f.now("m0", serves)
-		time.Sleep(long) // up, and waiting to be told
+		pass(long) // up, and waiting to be told
 		f.c.Set("p", nil)
 		s.leave <- struct{}{}
 		s.quiet(long)
@@ -155,7 +155,7 @@ func TestCloseWaitsForTheSink(t *testing.T) {
 		<-closed
 		f.c.Set("p", []Target{target(2, second)})
 		n := len(f.probed("m2/c0")) + len(f.probed("m1/c0"))
-		time.Sleep(long)
+		pass(long)
 		if got := len(f.probed("m2/c0")) + len(f.probed("m1/c0")); got != n {
 			t.Errorf("%d probes after Close", got-n)
 		}
@@ -201,13 +201,13 @@ func TestFlappingIsLoggedSeldom(t *testing.T) {
 		f := newFake(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		defer f.c.Close()
 		f.c.Set("p", []Target{target(0, every(time.Second, 0, 1)), target(1, second)})
-		time.Sleep(long)
+		pass(long)
 		const flaps, minutes = 100, 10
 		for range flaps {
 			f.now("m0", refuses)
-			time.Sleep(3 * time.Second)
+			pass(3 * time.Second)
 			f.now("m0", serves)
-			time.Sleep(3 * time.Second)
+			pass(3 * time.Second)
 		}
 		if n := len(f.told()); n != 2*flaps {
 			t.Errorf("%d verdicts, want %d", n, 2*flaps)
@@ -221,7 +221,7 @@ func TestFlappingIsLoggedSeldom(t *testing.T) {
 		}
 		before := log.Len()
 		f.now("m1", refuses)
-		time.Sleep(long)
+		pass(long)
 		f.told()
 		if !strings.Contains(log.String()[before:], "member=m1") {
 			t.Error("one member's flapping mutes another")
@@ -241,7 +241,7 @@ func TestVoidProbesAreLoggedSeldom(t *testing.T) {
 			targets = append(targets, tg)
 		}
 		f.c.Set("p", targets)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		f.c.Close()
 		if n := strings.Count(log.String(), "\n"); n < 2 || n > 7 {
 			t.Errorf("%d lines in a minute:\n%s", n, log.String())

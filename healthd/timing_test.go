@@ -31,12 +31,12 @@ func timeToDown(t *testing.T, check Check, how behaviour, bound time.Duration) {
 	defer f.c.Close()
 	f.c.Set("p", []Target{target(0, check)})
 	for range 30 {
-		time.Sleep(2*time.Second + rand.N(4*check.delay()))
+		pass(2*time.Second + rand.N(4*check.delay()))
 		f.wantTold()
 		before := len(f.probed("m0/c0"))
 		f.now("m0", how)
 		stopped := time.Now()
-		time.Sleep(bound)
+		pass(bound)
 		told := f.told()
 		if len(told) != 1 || told[0].Up {
 			t.Fatalf("%v after it stopped to serve: verdicts %v", bound, told)
@@ -48,7 +48,7 @@ func timeToDown(t *testing.T, check Check, how behaviour, bound time.Duration) {
 			t.Fatalf("down at %v, stopped at %v", at, stopped)
 		}
 		f.now("m0", serves)
-		time.Sleep(check.timeout() + rise*check.delay() + time.Second)
+		pass(check.timeout() + rise*check.delay() + time.Second)
 		f.wantTold("m0 up")
 	}
 }
@@ -61,7 +61,7 @@ func TestTimeToDownOfANewMember(t *testing.T) {
 		f.now("m0", refuses)
 		for range 50 {
 			f.c.Set("p", []Target{target(0, every(2*time.Second, time.Second, 3))})
-			time.Sleep(7 * time.Second)
+			pass(7 * time.Second)
 			f.wantTold("m0 down")
 			f.c.Remove("p")
 		}
@@ -78,7 +78,7 @@ func TestSchedule(t *testing.T) {
 			f.now("m1", hangs)
 			begin := time.Now()
 			f.c.Set("p", []Target{target(0, check), target(1, check)})
-			time.Sleep(20*check.delay() + 10*check.timeout())
+			pass(20*check.delay() + 10*check.timeout())
 			for key, gap := range map[string]time.Duration{"m0/c0": check.delay(), "m1/c0": check.delay() + check.timeout()} {
 				starts := f.probed(key)
 				if first := starts[0].Sub(begin); first > min(check.delay(), time.Second) {
@@ -104,7 +104,7 @@ func TestFirstProbesAreSpread(t *testing.T) {
 		}
 		begin := time.Now()
 		f.c.Set("p", targets)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		var tenths [10]int
 		for i := range targets {
 			starts := f.probed(fmt.Sprintf("m%d/c0", i))
@@ -138,10 +138,10 @@ func TestHangingMembersDoNotStarveOthers(t *testing.T) {
 		}
 		f.c.Set("p", targets)
 		// Until a hanging one has timed out once it is not known to hang.
-		time.Sleep(hanging / slots * 2 * check.timeout())
+		pass(hanging / slots * 2 * check.timeout())
 		f.told()
 		settled := time.Now()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		for i := range healthy {
 			last := settled
 			for _, at := range f.probed(fmt.Sprintf("m%d/c0", i)) {

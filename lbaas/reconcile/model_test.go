@@ -27,14 +27,14 @@ func TestFaultsConverge(t *testing.T) {
 			g.state.set(3 + rng.IntN(5))
 			for range 200 {
 				randomStep(g, rng, rng.IntN(pools))
-				<-time.After(time.Duration(rng.IntN(300)) * time.Millisecond)
+				pass(time.Duration(rng.IntN(300)) * time.Millisecond)
 				if rng.IntN(40) == 0 {
 					g.restart(t)
 				}
 			}
 			g.node.set(0)
 			g.state.set(0)
-			<-time.After(2 * time.Minute)
+			pass(2 * time.Minute)
 			settle()
 			g.checkConverged(t)
 			g.Close()

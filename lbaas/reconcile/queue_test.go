@@ -127,7 +127,7 @@ func TestQueueClose(t *testing.T) {
 		q.done("a", true)
 		q.add("c")
 		want(t, q)
-		<-time.After(time.Hour) // no timer may be left
+		pass(time.Hour) // no timer may be left
 		want(t, q)
 	})
 }

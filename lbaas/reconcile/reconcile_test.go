@@ -28,9 +28,12 @@ func run(t *testing.T, opts Options, prepare func(g *rig), fn func(t *testing.T,
 
 func nothing(*rig) {}
 
+// pass lets d pass on the bubble's clock, which only sleeping moves.
+func pass(d time.Duration) { time.Sleep(d) }
+
 // settle waits until everything asked for has happened and is stored.
 func settle() {
-	<-time.After(10 * statusGap)
+	pass(10 * statusGap)
 	synctest.Wait()
 }
 
@@ -131,7 +134,7 @@ func TestFailure(t *testing.T) {
 			t.Errorf("view %+v, %v", views, err)
 		}
 		g.node.with(func() { g.node.refusal = nil })
-		<-time.After(longestPause)
+		pass(longestPause)
 		settle()
 		expect(t, g, a, "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE")
 		if g.node.applied[a].Members[1].Weight != 5 {
@@ -160,7 +163,7 @@ func TestUnservableIsNotRepeated(t *testing.T) {
 		g.state.put(cfg)
 		a := cfg.Pool.ID
 		g.PoolsChanged(a)
-		<-time.After(time.Hour)
+		pass(time.Hour)
 		if got := g.Counts(); got.Failed != 1 {
 			t.Errorf("%d attempts", got.Failed)
 		}
@@ -179,7 +182,7 @@ func TestInvalidIsNotRepeated(t *testing.T) {
 	run(t, Options{FullEvery: 24 * time.Hour}, func(g *rig) { g.node.refusal = loader.ErrInvalid }, func(t *testing.T, g *rig) {
 		g.state.put(poolConfig(1))
 		g.PoolsChanged(id('a', 1))
-		<-time.After(time.Hour)
+		pass(time.Hour)
 		if got := g.Counts(); got.Failed != 1 {
 			t.Errorf("%d attempts", got.Failed)
 		}
@@ -205,7 +208,7 @@ func TestCountersSurviveTheVIP(t *testing.T) {
 		g.PoolsChanged(a)
 		settle()
 		g.node.set(0)
-		<-time.After(longestPause)
+		pass(longestPause)
 		base := g.state.get(a).Pool.Stats
 		if base.BytesIn != 10 || base.TotalConnections != 3 || !base.Closed {
 			t.Errorf("base %+v", base)
@@ -278,19 +281,19 @@ func TestMoveOrder(t *testing.T) {
 // TestParallel: pools are worked on side by side, one pool never twice at a time.
 func TestParallel(t *testing.T) {
 	run(t, Options{Workers: 3}, func(g *rig) {
-		g.node.pause = func() { <-time.After(10 * time.Millisecond) }
+		g.node.pause = func() { pass(10 * time.Millisecond) }
 	}, func(t *testing.T, g *rig) {
 		for n := range 20 {
 			g.state.put(poolConfig(n))
 			g.PoolsChanged(id('a', n))
 		}
 		for range 50 {
-			<-time.After(time.Millisecond)
+			pass(time.Millisecond)
 			for n := range 20 {
 				g.PoolsChanged(id('a', n))
 			}
 		}
-		<-time.After(time.Second)
+		pass(time.Second)
 		if g.node.overlaps > 0 || g.node.most != 3 {
 			t.Errorf("%d overlaps, %d at a time", g.node.overlaps, g.node.most)
 		}

@@ -103,7 +103,7 @@ func TestAdoptRemovesFirst(t *testing.T) {
 func TestEmptyStore(t *testing.T) {
 	for accept, left := range map[bool]int{false: 1, true: 0} {
 		run(t, Options{AcceptEmpty: accept}, func(g *rig) { g.deployedBefore(1) }, func(t *testing.T, g *rig) {
-			<-time.After(time.Hour)
+			pass(time.Hour)
 			if len(g.node.applied) != left {
 				t.Errorf("accept %v: %d pools left", accept, len(g.node.applied))
 			}
@@ -126,7 +126,7 @@ func TestReadOnly(t *testing.T) {
 	}, func(t *testing.T, g *rig) {
 		g.checker.find(g.Reconciler, id('a', 1), id('e', 18), false, "x")
 		g.PoolsChanged(id('a', 3))
-		<-time.After(time.Hour)
+		pass(time.Hour)
 		if calls := g.node.calls(); !slices.Equal(calls, []string{"member false"}) || g.state.writes != 0 {
 			t.Errorf("calls %q, %d writes", calls, g.state.writes)
 		}
@@ -140,7 +140,7 @@ func TestReadOnly(t *testing.T) {
 func TestLastPoolDeleted(t *testing.T) {
 	run(t, Options{}, func(g *rig) { g.state.put(poolConfig(1)) }, func(t *testing.T, g *rig) {
 		g.state.drop(id('a', 1)) // and the event is lost
-		<-time.After(10 * time.Second)
+		pass(10 * time.Second)
 		if len(g.node.applied) != 0 {
 			t.Error("still deployed")
 		}
@@ -179,7 +179,7 @@ func TestAdoptGoesOn(t *testing.T) {
 			t.Errorf("%d of 6 applied at the start", n)
 		}
 		g.node.set(0)
-		<-time.After(longestPause)
+		pass(longestPause)
 		settle()
 		for n := range 6 {
 			expect(t, g, id('a', n), "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE")
@@ -192,13 +192,13 @@ func TestCloseLetsAttemptsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		g := newRig(Options{})
-		g.node.pause = func() { <-time.After(3 * time.Second) }
+		g.node.pause = func() { pass(3 * time.Second) }
 		if err := g.Start(ctx, g.state, g.checker); err != nil {
 			t.Fatal(err)
 		}
 		g.state.put(poolConfig(1))
 		g.PoolsChanged(id('a', 1))
-		<-time.After(time.Second)
+		pass(time.Second)
 		cancel()
 		g.Close()
 		expect(t, g, id('a', 1), "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE")
@@ -212,7 +212,7 @@ func TestCloseLetsAttemptsEnd(t *testing.T) {
 func TestDrift(t *testing.T) {
 	run(t, Options{}, func(g *rig) { g.state.put(poolConfig(1)) }, func(t *testing.T, g *rig) {
 		g.node.with(func() { g.node.log = nil; g.node.drifted = []string{id('a', 1)} })
-		<-time.After(3 * time.Second)
+		pass(3 * time.Second)
 		if calls := g.node.calls(); !slices.Equal(calls, []string{"apply " + id('a', 1)}) {
 			t.Errorf("calls %q", calls)
 		}
@@ -231,7 +231,7 @@ func TestSlowTasks(t *testing.T) {
 				g.every(time.Second, func() { n++; <-time.After(took) })
 				close(ended)
 			}()
-			<-time.After(100 * time.Second)
+			pass(100 * time.Second)
 			close(g.stop)
 			<-ended
 			if n > most || n < most*9/10 {
@@ -249,11 +249,11 @@ func TestFullComparison(t *testing.T) {
 			g.state.put(poolConfig(n))
 		}
 	}, func(t *testing.T, g *rig) {
-		<-time.After(5 * time.Minute) // whatever the start has left is over
+		pass(5 * time.Minute) // whatever the start has left is over
 		g.node.with(func() { g.node.log = nil })
 		for range 10 * 30 {
 			before := len(g.node.calls())
-			<-time.After(2 * time.Second)
+			pass(2 * time.Second)
 			if n := len(g.node.calls()) - before; n > 1 {
 				t.Fatalf("%d comparisons at once", n)
 			}
@@ -273,7 +273,7 @@ func TestFullComparison(t *testing.T) {
 func TestLostEventAndVanishedDeployment(t *testing.T) {
 	run(t, Options{}, nothing, func(t *testing.T, g *rig) {
 		g.state.put(poolConfig(1)) // nobody says so
-		<-time.After(3 * time.Second)
+		pass(3 * time.Second)
 		if _, ok := g.node.applied[id('a', 1)]; !ok {
 			t.Error("a pool without an event is not deployed")
 		}

@@ -45,15 +45,15 @@ func TestStatusesRetry(t *testing.T) {
 			close(ended)
 		}()
 		s.put(memberSays(1, lbaas.StatusActive))
-		<-time.After(10 * time.Second)
+		pass(10 * time.Second)
 		synctest.Wait()
 		if n := strings.Count(log.String(), "cannot be stored"); n != 1 || state.writes < 5 {
 			t.Errorf("%d lines for %d tries", n, state.writes)
 		}
 		s.put(memberSays(1, lbaas.StatusInactive))
-		<-time.After(time.Millisecond)
+		pass(time.Millisecond)
 		state.set(0)
-		<-time.After(2 * statusRetry)
+		pass(2 * statusRetry)
 		if got := state.get(id('a', 1)).Members[0].Status; got != lbaas.StatusInactive {
 			t.Errorf("status %s", got)
 		}

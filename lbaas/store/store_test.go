@@ -311,6 +311,13 @@ func TestOlder(t *testing.T) {
 	}
 }
 
+// pass lets d pass on the bubble's clock, which only sleeping moves, and all happen that is
+// due by then.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // TestKeepBackup: the copy is made once it has been quiet, or after ten quiet
 // times of unrest, and only when a user has changed something.
 func TestKeepBackup(t *testing.T) {
@@ -327,23 +334,20 @@ func TestKeepBackup(t *testing.T) {
 		synctest.Wait()
 		revision := func() uint64 { return s.readBackup() }
 		put(t, s, pools, "a", "one")
-		time.Sleep(50 * time.Second)
+		pass(50 * time.Second)
 		put(t, s, pools, "a", "two")
-		time.Sleep(50 * time.Second)
-		synctest.Wait()
+		pass(50 * time.Second)
 		if got := revision(); got != 0 {
 			t.Errorf("backup of revision %d before it was quiet", got)
 		}
-		time.Sleep(20 * time.Second)
-		synctest.Wait()
+		pass(20 * time.Second)
 		if got := revision(); got != 2 {
 			t.Errorf("backup of revision %d, want 2", got)
 		}
 		for range 13 {
 			put(t, s, pools, "a", "busy")
-			time.Sleep(50 * time.Second)
+			pass(50 * time.Second)
 		}
-		synctest.Wait()
 		if got := revision(); got < 10 || got > 15 {
 			t.Errorf("backup of revision %d after ten minutes of changes", got)
 		}
