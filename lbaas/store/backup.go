@@ -31,16 +31,15 @@ func (s *Store) KeepBackup(ctx context.Context, quiet time.Duration) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			select {
-			case <-s.changed:
-				s.backupIfNew(whole, true)
-			default:
-			}
-			return
 		case <-s.changed:
 			s.calm(ctx, quiet)
 			s.backupIfNew(whole, true)
 		}
+	}
+	select {
+	case <-s.changed:
+		s.backupIfNew(whole, true)
+	default:
 	}
 }
 

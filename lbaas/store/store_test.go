@@ -356,6 +356,54 @@ func TestKeepBackup(t *testing.T) {
 	})
 }
 
+// TestKeepBackupEnds: whenever the end comes, the last change has its copy by then.
+func TestKeepBackupEnds(t *testing.T) {
+	path := dbPath(t)
+	want := func(t *testing.T, path string, revision uint64) {
+		t.Helper()
+		if got, err := revisionOf(path); err != nil || got != revision {
+			t.Errorf("%s has revision %d %v, want %d", path, got, err, revision)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := open1(t, path)
+		defer s.Close()
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			s.KeepBackup(ctx, time.Minute)
+			close(done)
+		}()
+		put(t, s, pools, "a", "one")
+		pass(time.Second)
+		put(t, s, pools, "a", "two")
+		begin := time.Now()
+		end()
+		<-done
+		want(t, s.BackupPath(), 2)
+		if waited := time.Since(begin); waited != 0 {
+			t.Errorf("the end took %v", waited)
+		}
+	})
+	s := open1(t, path)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	put(t, s, pools, "a", "three")
+	s.KeepBackup(ended, time.Hour)
+	want(t, s.BackupPath(), 3)
+	// A database that was lost spares the better backup until it is used.
+	if err := errors.Join(s.Close(), os.Remove(path)); err != nil {
+		t.Fatal(err)
+	}
+	s = open1(t, path)
+	s.KeepBackup(ended, time.Hour)
+	want(t, s.BackupPath(), 3)
+	put(t, s, pools, "b", "one")
+	s.KeepBackup(ended, time.Hour)
+	want(t, s.BackupPath(), 1)
+	want(t, s.BackupPath()+".old", 3)
+}
+
 func TestExport(t *testing.T) {
 	s := open1(t, dbPath(t))
 	put(t, s, pools, "a", `{"name":"web"}`)
