@@ -56,7 +56,7 @@ func (n *Node) ensureAddress(ctx context.Context, p *pool, b *Balancer, inside n
 	// and goes with it.
 	for _, a := range found {
 		// Of an IPv6 address, the flag would say that it is a temporary one.
-		at := slices.Index(wanted, prefixOf(a.IPNet))
+		at := slices.Index(wanted, rtnl.Prefix(a.IPNet))
 		if at >= 0 && a.Flags&unix.IFA_F_SECONDARY == 0 {
 			wanted = slices.Delete(wanted, at, at+1)
 			continue
@@ -77,7 +77,7 @@ func (n *Node) addAddresses(ctx context.Context, p *pool, b *Balancer, inside ne
 		if err := n.step(ctx, "add address"); err != nil {
 			return err
 		}
-		add := netlink.Addr{IPNet: ipNet(address)}
+		add := netlink.Addr{IPNet: rtnl.IPNet(address)}
 		if b.family() == ipv6 {
 			// Looking for duplicates would keep the VIP from answering for a second
 			// or two, each time that its device comes up.
@@ -104,7 +104,7 @@ func (n *Node) ensureSourceAddresses(ctx context.Context, p *pool, b *Balancer, 
 	}
 	there := map[netip.Prefix]bool{}
 	for _, a := range found {
-		there[prefixOf(a.IPNet)] = true
+		there[rtnl.Prefix(a.IPNet)] = true
 	}
 	missing := slices.DeleteFunc(sourcePrefixes(b), func(p netip.Prefix) bool { return there[p] })
 	return n.addAddresses(ctx, p, b, inside, missing)
@@ -130,7 +130,7 @@ func (n *Node) ensureRoutes(ctx context.Context, p *pool, b *Balancer, inside ne
 		}
 	}
 	for _, r := range found {
-		if b.VIP.Gateway.IsValid() || prefixOf(r.Dst) != everywhere {
+		if b.VIP.Gateway.IsValid() || rtnl.Prefix(r.Dst) != everywhere {
 			continue
 		}
 		if err := n.step(ctx, "delete default route"); err != nil {
@@ -153,7 +153,7 @@ func routesOf(ns *netspace.Namespace, f family) ([]netlink.Route, error) {
 	}
 	for i := range found {
 		if found[i].Dst == nil {
-			found[i].Dst = ipNet(f.everywhere())
+			found[i].Dst = rtnl.IPNet(f.everywhere())
 		}
 	}
 	return found, nil
@@ -162,12 +162,12 @@ func routesOf(ns *netspace.Namespace, f family) ([]netlink.Route, error) {
 func wantedRoutes(b *Balancer, inside netlink.Link) []netlink.Route {
 	device := inside.Attrs().Index
 	wanted := []netlink.Route{{
-		LinkIndex: device, Dst: ipNet(b.VIP.Address.Masked()), Src: b.VIP.Address.Addr().AsSlice(),
+		LinkIndex: device, Dst: rtnl.IPNet(b.VIP.Address.Masked()), Src: b.VIP.Address.Addr().AsSlice(),
 		Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL, Table: unix.RT_TABLE_MAIN,
 	}}
 	if b.VIP.Gateway.IsValid() {
 		wanted = append(wanted, netlink.Route{
-			LinkIndex: device, Dst: ipNet(b.family().everywhere()), Gw: b.VIP.Gateway.AsSlice(),
+			LinkIndex: device, Dst: rtnl.IPNet(b.family().everywhere()), Gw: b.VIP.Gateway.AsSlice(),
 			Protocol: unix.RTPROT_STATIC, Table: unix.RT_TABLE_MAIN,
 		})
 	}
@@ -176,29 +176,12 @@ func wantedRoutes(b *Balancer, inside netlink.Link) []netlink.Route {
 
 func hasRoute(found []netlink.Route, want netlink.Route) bool {
 	for _, r := range found {
-		if r.LinkIndex == want.LinkIndex && prefixOf(r.Dst) == prefixOf(want.Dst) && r.Gw.Equal(want.Gw) &&
+		if r.LinkIndex == want.LinkIndex && rtnl.Prefix(r.Dst) == rtnl.Prefix(want.Dst) && r.Gw.Equal(want.Gw) &&
 			r.Flags&unix.RTNH_F_DEAD == 0 {
 			return true
 		}
 	}
 	return false
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-// prefixOf converts what netlink says.
-func prefixOf(n *net.IPNet) netip.Prefix {
-	if n == nil {
-		return netip.Prefix{}
-	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	if !ok {
-		return netip.Prefix{}
-	}
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr.Unmap(), bits)
 }
 
 // ensureLoopback sets the namespace's own loopback up, for those who look around in

@@ -44,7 +44,7 @@ func TestDeployed(t *testing.T) {
 	if err != nil || s.outside.Attrs().MasterIndex != bridge.Attrs().Index {
 		t.Errorf("%s is not on the bridge, %v", s.outside.Attrs().Name, err)
 	}
-	if found, err := addresses(s.ns, ipv4, s.inside); err != nil || len(found) != 1 || prefixOf(found[0].IPNet) != b.VIP.Address {
+	if found, err := addresses(s.ns, ipv4, s.inside); err != nil || len(found) != 1 || rtnl.Prefix(found[0].IPNet) != b.VIP.Address {
 		t.Errorf("addresses %v, %v", found, err)
 	}
 	hops, err := s.ns.Routes.NeighList(s.inside.Attrs().Index, unix.AF_INET)

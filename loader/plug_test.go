@@ -386,11 +386,11 @@ func (s *street) macvlanSabotage(lan, other netlink.Link) map[string]func(*site)
 func (s *street) wantUnreachable(lan netlink.Link, b *Balancer) {
 	s.Helper()
 	own := netip.MustParsePrefix("172.16.100.3/32")
-	if err := netlink.AddrAdd(lan, &netlink.Addr{IPNet: ipNet(own)}); err != nil {
+	if err := netlink.AddrAdd(lan, &netlink.Addr{IPNet: rtnl.IPNet(own)}); err != nil {
 		s.Fatal(err)
 	}
 	err := netlink.RouteAdd(&netlink.Route{
-		LinkIndex: lan.Attrs().Index, Dst: ipNet(netip.PrefixFrom(b.VIP.Address.Addr(), 32)),
+		LinkIndex: lan.Attrs().Index, Dst: rtnl.IPNet(netip.PrefixFrom(b.VIP.Address.Addr(), 32)),
 		Src: own.Addr().AsSlice(), Scope: netlink.SCOPE_LINK,
 	})
 	if err != nil {
@@ -399,7 +399,7 @@ func (s *street) wantUnreachable(lan netlink.Link, b *Balancer) {
 	if _, err := s.ask(addrPort(b), silence); err == nil || !isSilence(err) && !errors.Is(err, unix.EHOSTUNREACH) {
 		s.Errorf("from the host itself: %v", err)
 	}
-	if err := netlink.AddrDel(lan, &netlink.Addr{IPNet: ipNet(own)}); err != nil {
+	if err := netlink.AddrDel(lan, &netlink.Addr{IPNet: rtnl.IPNet(own)}); err != nil {
 		s.Fatal(err)
 	}
 }

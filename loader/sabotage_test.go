@@ -60,10 +60,10 @@ func (w *world) site(b *Balancer) *site {
 func sabotage() map[string]func(*site) error {
 	return map[string]func(*site) error{
 		"address flushed": func(s *site) error {
-			return s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(s.b.VIP.Address)})
+			return s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: rtnl.IPNet(s.b.VIP.Address)})
 		},
 		"address added": func(s *site) error {
-			return s.ns.Routes.AddrAdd(s.inside, &netlink.Addr{IPNet: ipNet(stray)})
+			return s.ns.Routes.AddrAdd(s.inside, &netlink.Addr{IPNet: rtnl.IPNet(stray)})
 		},
 		"routes flushed": func(s *site) error {
 			all, err := routesOf(s.ns, s.b.family())
@@ -99,13 +99,13 @@ func sabotage() map[string]func(*site) error {
 			})
 		},
 		"source address deleted": func(s *site) error {
-			return s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(sourcePrefixes(s.b)[1])})
+			return s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: rtnl.IPNet(sourcePrefixes(s.b)[1])})
 		},
 		"source address of the subnet": func(s *site) error {
 			moved := netip.PrefixFrom(s.b.SNAT[0], 24)
 			return firstOf(
-				s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: ipNet(sourcePrefixes(s.b)[0])}),
-				s.ns.Routes.AddrAdd(s.inside, &netlink.Addr{IPNet: ipNet(moved)}))
+				s.ns.Routes.AddrDel(s.inside, &netlink.Addr{IPNet: rtnl.IPNet(sourcePrefixes(s.b)[0])}),
+				s.ns.Routes.AddrAdd(s.inside, &netlink.Addr{IPNet: rtnl.IPNet(moved)}))
 		},
 		"ports of a source address deleted": func(s *site) error {
 			return s.empty("member_states", 2*maps.MaxSlots)

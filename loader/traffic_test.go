@@ -19,6 +19,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"qlbaas/loader/rtnl"
 	"qlbaas/tests/lab"
 	"qlbaas/tests/lab/labtest"
 )
@@ -41,7 +42,7 @@ func newStreet(t *testing.T, hook string) (*street, Balancer) {
 	s := &street{world: w, client: netip.MustParseAddr("172.16.100.1")}
 	bridge, err := netlink.LinkByName(bridgeName)
 	if err == nil {
-		err = netlink.AddrAdd(bridge, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(s.client, 24))})
+		err = netlink.AddrAdd(bridge, &netlink.Addr{IPNet: rtnl.IPNet(netip.PrefixFrom(s.client, 24))})
 	}
 	if err != nil {
 		t.Fatal(err)

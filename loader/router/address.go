@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -35,7 +34,7 @@ func (n *Node) ensureAddresses(ctx context.Context, r *router, w *Router, wire *
 		missing[a] = true
 	}
 	for _, a := range found {
-		if at := prefixOf(a.IPNet); missing[at] && a.Flags&unix.IFA_F_SECONDARY == 0 {
+		if at := rtnl.Prefix(a.IPNet); missing[at] && a.Flags&unix.IFA_F_SECONDARY == 0 {
 			delete(missing, at)
 			continue
 		}
@@ -54,7 +53,7 @@ func (n *Node) ensureAddresses(ctx context.Context, r *router, w *Router, wire *
 		if err := n.step(ctx, "add address"); err != nil {
 			return err
 		}
-		if err := r.ns.Routes.AddrAdd(wire.inside, &netlink.Addr{IPNet: ipNet(a)}); err != nil {
+		if err := r.ns.Routes.AddrAdd(wire.inside, &netlink.Addr{IPNet: rtnl.IPNet(a)}); err != nil {
 			return fmt.Errorf("add address %s to %s: %w", a, wire.inside.Attrs().Name, err)
 		}
 		r.tell(wire.leg, a.Addr())
@@ -69,19 +68,19 @@ func wantedRoutes(w *Router, wires []*wire) []netlink.Route {
 	for _, wire := range wires {
 		index, l := wire.inside.Attrs().Index, wire.leg
 		wanted = append(wanted, netlink.Route{
-			LinkIndex: index, Dst: ipNet(l.Address.Masked()), Src: l.Address.Addr().AsSlice(),
+			LinkIndex: index, Dst: rtnl.IPNet(l.Address.Masked()), Src: l.Address.Addr().AsSlice(),
 			Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL, Table: unix.RT_TABLE_MAIN,
 		})
 		if l.external && l.Gateway.IsValid() {
 			wanted = append(wanted, netlink.Route{
-				LinkIndex: index, Dst: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), Gw: l.Gateway.AsSlice(),
+				LinkIndex: index, Dst: rtnl.IPNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), Gw: l.Gateway.AsSlice(),
 				Src: l.Address.Addr().AsSlice(), Protocol: unix.RTPROT_STATIC, Table: unix.RT_TABLE_MAIN,
 			})
 		}
 		for _, route := range w.Routes {
 			if l.Address.Contains(route.NextHop) {
 				wanted = append(wanted, netlink.Route{
-					LinkIndex: index, Dst: ipNet(route.Destination.Masked()), Gw: route.NextHop.AsSlice(),
+					LinkIndex: index, Dst: rtnl.IPNet(route.Destination.Masked()), Gw: route.NextHop.AsSlice(),
 					Protocol: unix.RTPROT_STATIC, Table: unix.RT_TABLE_MAIN,
 				})
 			}
@@ -137,7 +136,7 @@ func destinationOf(r netlink.Route) netip.Prefix {
 	if r.Dst == nil {
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
-	return prefixOf(r.Dst)
+	return rtnl.Prefix(r.Dst)
 }
 
 // nextHops are the neighbours on the leg's network that programs send to.
@@ -196,21 +195,4 @@ func (n *Node) ensureNeighbours(ctx context.Context, r *router, w *Router, wire 
 		}
 	}
 	return nil
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-// prefixOf converts what netlink says.
-func prefixOf(n *net.IPNet) netip.Prefix {
-	if n == nil {
-		return netip.Prefix{}
-	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	if !ok {
-		return netip.Prefix{}
-	}
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr.Unmap(), bits)
 }

@@ -15,6 +15,7 @@ import (
 	"qlbaas/loader/change"
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
+	"qlbaas/loader/rtnl"
 )
 
 // Without the daemon a router works on, and the next daemon finds it as it is: nothing
@@ -97,7 +98,7 @@ func (w *world) sabotage(s *site) map[string]func(ns *netspace.Namespace) error 
 		}
 	}
 	address := func(r *netlink.Handle, d netlink.Link) error {
-		return r.AddrDel(d, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(s.Floating[0].Address, 32))})
+		return r.AddrDel(d, &netlink.Addr{IPNet: rtnl.IPNet(netip.PrefixFrom(s.Floating[0].Address, 32))})
 	}
 	return map[string]func(*netspace.Namespace) error{
 		"external leg deleted":     within(external.insideName(), func(r *netlink.Handle, d netlink.Link) error { return r.LinkDel(d) }),
@@ -108,7 +109,7 @@ func (w *world) sabotage(s *site) map[string]func(ns *netspace.Namespace) error 
 		"MAC changed":              within(external.insideName(), func(r *netlink.Handle, d netlink.Link) error { return r.LinkSetHardwareAddr(d, newMAC(w)) }),
 		"floating address deleted": within(external.insideName(), address),
 		"strange address": within(inside.insideName(), func(r *netlink.Handle, d netlink.Link) error {
-			return r.AddrAdd(d, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/24"))})
+			return r.AddrAdd(d, &netlink.Addr{IPNet: rtnl.IPNet(netip.MustParsePrefix("192.0.2.1/24"))})
 		}),
 		"rules flushed": func(ns *netspace.Namespace) error {
 			return ns.Do(func() error {
@@ -118,7 +119,7 @@ func (w *world) sabotage(s *site) map[string]func(ns *netspace.Namespace) error 
 			})
 		},
 		"default route deleted": func(ns *netspace.Namespace) error {
-			return ns.Routes.RouteDel(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0")), Table: unix.RT_TABLE_MAIN})
+			return ns.Routes.RouteDel(&netlink.Route{Dst: rtnl.IPNet(netip.MustParsePrefix("0.0.0.0/0")), Table: unix.RT_TABLE_MAIN})
 		},
 		"forwarding off": func(ns *netspace.Namespace) error {
 			return ns.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/all/forwarding", []byte("0"), 0) })

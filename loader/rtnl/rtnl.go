@@ -1,4 +1,5 @@
-// Package rtnl asks the kernel's route netlink until it answers whole.
+// Package rtnl asks the kernel's route netlink until it answers whole, and puts prefixes into
+// its words.
 package rtnl
 
 import (
