@@ -26,9 +26,9 @@ func addresses(ns *netspace.Namespace, f family, inside netlink.Link) ([]netlink
 }
 
 // wantedAddresses are those that the inside device shall have: the VIP, the further source
-// addresses and, for IPv6,
-// a link-local one, from which the kernel asks for neighbours that it looks after by
-// itself (neigh.go). A device that is down loses that one, so it is not wanted there.
+// addresses and, for IPv6, a link-local one, from which the kernel asks for neighbours that
+// it looks after by itself (device.ManageNeighbours). A device that is down loses that one,
+// so it is not wanted there.
 func wantedAddresses(b *Balancer) []netip.Prefix {
 	wanted := append([]netip.Prefix{b.VIP.Address}, sourcePrefixes(b)...)
 	if b.family() == ipv6 && b.VIP.AdminUp {

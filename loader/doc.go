@@ -76,9 +76,9 @@
 // A build is a digest of programs and constants. The kernel's tag leaves the
 // constants out.
 //
-// Neighbours are "managed" by the kernel (neigh.go): it probes members and gateway
-// without the daemon. Programs forward past the stack, which therefore never learns
-// that a neighbour answers, or no longer does.
+// Neighbours are "managed" by the kernel (device.ManageNeighbours): it probes members and
+// gateway without the daemon. Programs forward past the stack, which therefore never
+// learns that a neighbour answers, or no longer does.
 //
 // Further source addresses (sources.go) have their places in the generation, and flows
 // know them by these; the order in which one comes and goes is there. They are on the

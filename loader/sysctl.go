@@ -113,9 +113,9 @@ func deviceSysctls(f family, device string) []sysctl {
 		// bpf_fib_lookup answers only for devices that may forward. The stack would
 		// forward as well, so the guard drops whatever tries.
 		sysctl{Path: forwarding, Value: "1"},
-		// The kernel probes the members' addresses (neigh.go). These limits make it
-		// notice a member whose MAC changed without a word within some 15 s, and
-		// ask everybody before it gives up on the old MAC.
+		// The kernel probes the members' addresses (device.ManageNeighbours). These
+		// limits make it notice a member whose MAC changed without a word within some
+		// 15 s, and ask everybody before it gives up on the old MAC.
 		sysctl{Path: neigh + "base_reachable_time_ms", Value: "5000"},
 		sysctl{Path: neigh + "delay_first_probe_time", Value: "1"},
 		sysctl{Path: neigh + "retrans_time_ms", Value: "500"},

@@ -1,4 +1,4 @@
-// Package device changes network devices.
+// Package device changes network devices, and whom the kernel looks after behind them.
 package device
 
 import (

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"qlbaas/loader/device"
 	"qlbaas/loader/rtnl"
 )
 
@@ -157,42 +158,7 @@ func (wire *wire) nextHops(w *Router) map[netip.Addr]bool {
 	return hops
 }
 
-// ensureNeighbours hands the next hops to the kernel to look after, as a pool does with its
-// members: packets that programs forward never confirm a neighbour.
+// ensureNeighbours leaves the next hops to the kernel to look after.
 func (n *Node) ensureNeighbours(ctx context.Context, r *router, w *Router, wire *wire) error {
-	index := wire.inside.Attrs().Index
-	found, err := rtnl.Dump(func() ([]netlink.Neigh, error) { return r.ns.Routes.NeighList(index, netlink.FAMILY_V4) })
-	if err != nil {
-		return fmt.Errorf("list neighbours: %w", err)
-	}
-	hops := wire.nextHops(w)
-	for _, neighbour := range found {
-		addr, ok := netip.AddrFromSlice(neighbour.IP.To4())
-		if !ok || neighbour.FlagsExt&netlink.NTF_EXT_MANAGED == 0 {
-			continue
-		}
-		if hops[addr] {
-			delete(hops, addr)
-			continue
-		}
-		if err := n.step(ctx, "release neighbour"); err != nil {
-			return err
-		}
-		if err := r.ns.Routes.NeighDel(&neighbour); err != nil {
-			return fmt.Errorf("release neighbour %s: %w", addr, err)
-		}
-	}
-	for addr := range hops {
-		if err := n.step(ctx, "manage neighbour"); err != nil {
-			return err
-		}
-		err := r.ns.Routes.NeighSet(&netlink.Neigh{
-			LinkIndex: index, Family: netlink.FAMILY_V4, IP: addr.AsSlice(),
-			Flags: netlink.NTF_EXT_LEARNED | unix.NTF_USE, FlagsExt: netlink.NTF_EXT_MANAGED,
-		})
-		if err != nil {
-			return fmt.Errorf("manage neighbour %s: %w", addr, err)
-		}
-	}
-	return nil
+	return device.ManageNeighbours(ctx, n.steps(), r.ns.Routes, wire.inside, netlink.FAMILY_V4, wire.nextHops(w))
 }
