@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,20 +42,8 @@ func (n *Node) ensureHome() error {
 
 // pinnedPools lists the pools that have a directory of pins, of whatever layout.
 func pinnedPools(bpffs string) ([]string, error) {
-	entries, err := os.ReadDir(poolsDir(bpffs))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list pinned pools: %w", err)
-	}
-	var ids []string
-	for _, e := range entries {
-		if isUUID(e.Name()) {
-			ids = append(ids, e.Name())
-		}
-	}
-	return ids, nil
+	names, err := pin.Names(poolsDir(bpffs))
+	return slices.DeleteFunc(names, func(name string) bool { return !isUUID(name) }), err
 }
 
 // checkLayouts refuses to work beside pins of another layout: whoever made them is
@@ -71,16 +58,13 @@ func (n *Node) checkLayouts() error {
 		roots = append(roots, poolRoot(n.opts.BPFFS, id))
 	}
 	for _, root := range roots {
-		entries, err := os.ReadDir(root)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		names, err := pin.Names(root)
 		if err != nil {
-			return fmt.Errorf("list layouts: %w", err)
+			return err
 		}
-		for _, e := range entries {
-			if e.Name() != layoutName(maps.Layout) && isLayoutName(e.Name()) {
-				return fmt.Errorf("%s: %w (this one is v%d)", filepath.Join(root, e.Name()), ErrLayout, maps.Layout)
+		for _, name := range names {
+			if name != layoutName(maps.Layout) && isLayoutName(name) {
+				return fmt.Errorf("%s: %w (this one is v%d)", filepath.Join(root, name), ErrLayout, maps.Layout)
 			}
 		}
 	}

@@ -216,8 +216,11 @@ func cloneLink(l link.Link) (link.Link, error) {
 }
 
 // List returns the names in a directory of pins; none if it is not there.
-func (p *Pins) List(directory string) ([]string, error) {
-	entries, err := os.ReadDir(p.path(directory))
+func (p *Pins) List(directory string) ([]string, error) { return Names(p.path(directory)) }
+
+// Names returns the names in a directory of a bpffs; none if it is not there.
+func Names(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -26,13 +25,13 @@ func (n *Node) checkLayouts() error {
 	}
 	for _, id := range ids {
 		own := pinsDir(n.opts.BPFFS, id)
-		entries, err := os.ReadDir(filepath.Dir(own))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("list layouts: %w", err)
+		names, err := pin.Names(filepath.Dir(own))
+		if err != nil {
+			return err
 		}
-		for _, e := range entries {
-			if e.Name() != filepath.Base(own) {
-				return fmt.Errorf("%s: %w", filepath.Join(filepath.Dir(own), e.Name()), ErrLayout)
+		for _, name := range names {
+			if name != filepath.Base(own) {
+				return fmt.Errorf("%s: %w", filepath.Join(filepath.Dir(own), name), ErrLayout)
 			}
 		}
 	}

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	stdmaps "maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +19,7 @@ import (
 	"qlbaas/loader/change"
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
+	"qlbaas/loader/pin"
 	"qlbaas/loader/plug"
 	"qlbaas/loader/rtnl"
 )
@@ -209,17 +208,9 @@ func (n *Node) Deployed() ([]string, error) {
 }
 
 // pinned lists the routers that have pins, of whatever layout.
-func (n *Node) pinned() (ids []string, _ error) {
-	entries, err := os.ReadDir(routersDir(n.opts.BPFFS))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list pinned routers: %w", err)
-	}
-	for _, e := range entries {
-		if isUUID(e.Name()) {
-			ids = append(ids, e.Name())
-		}
-	}
-	return ids, nil
+func (n *Node) pinned() ([]string, error) {
+	names, err := pin.Names(routersDir(n.opts.BPFFS))
+	return slices.DeleteFunc(names, func(name string) bool { return !isUUID(name) }), err
 }
 
 // lookTime bounds one Refresh.
