@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -36,19 +37,7 @@ func (s *street) listenInside(n *Node, b *Balancer) net.Listener {
 		return err
 	})
 	s.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				io.WriteString(conn, "sidecar\n")
-				io.Copy(conn, conn)
-			}()
-		}
-	}()
+	go serve(listener, "sidecar")
 	return listener
 }
 
@@ -143,10 +132,10 @@ func TestSidecar(t *testing.T) {
 			s.wantEcho("sidecar's connection to a member", toMember)
 			s.wantEcho("connection of the kernel", balanced)
 			s.strangersBesideSidecar(n, &b)
+			over := s.endedBySidecar(n, &b)
 
 			b.Sidecar = SidecarLeaves
 			s.apply(n, b)
-			listener.Close()
 			taken := s.drops(n, &b, "port_taken")
 			for range 2 { // one of the two meets the socket's port, and tries again
 				if said, err := s.ask(addrPort(&b), patience); err != nil || said == "sidecar" {
@@ -156,6 +145,16 @@ func TestSidecar(t *testing.T) {
 			if grown := s.drops(n, &b, "port_taken") - taken; grown != 1 {
 				t.Errorf("%d ports were taken, want 1", grown)
 			}
+			// Its socket is not asked, although there is a listener that would take it.
+			again, err := s.dialFrom(over, addrPort(&b), patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			if again.member == "sidecar" {
+				t.Error("a connection that was over is the sidecar's again")
+			}
+			listener.Close()
 			s.wantEcho("client of the sidecar that leaves", served)
 			s.wantEcho("its connection to a member", toMember)
 			s.wantEcho("connection of the kernel", balanced)
@@ -168,6 +167,42 @@ func TestSidecar(t *testing.T) {
 			}
 			s.remove(n, b)
 		})
+	}
+}
+
+// endedBySidecar is where a client had a connection that the sidecar was the first to
+// close: its socket waits for what may still be under way.
+func (s *street) endedBySidecar(n *Node, b *Balancer) (client net.Addr) {
+	s.Helper()
+	c, err := s.dial(addrPort(b), patience)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, goodbye)
+	if _, err := c.lines.ReadByte(); err != io.EOF {
+		s.Fatalf("no end: %v", err)
+	}
+	c.Close()
+	own := c.LocalAddr().(*net.TCPAddr)
+	const timeWait = "06"
+	waits := fmt.Sprintf(":%04X %s ", own.Port, timeWait)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for bound := time.After(patience); ; {
+		var sockets []byte
+		s.inside(n, b, func() (err error) {
+			sockets, err = os.ReadFile("/proc/thread-self/net/tcp")
+			return err
+		})
+		if strings.Contains(string(sockets), waits) {
+			return own
+		}
+		select {
+		case <-tick.C:
+		case <-bound:
+			s.Fatalf("the sidecar's socket does not wait:\n%s", sockets)
+		}
 	}
 }
 

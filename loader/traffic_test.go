@@ -84,19 +84,31 @@ func (s *street) member(l *lab.Lab, i int, m Member) {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				io.WriteString(conn, m.Address.String()+"\n")
-				io.Copy(conn, conn)
-			}()
+	go serve(listener, m.Address.String())
+}
+
+// goodbye makes a server close the connection.
+const goodbye = "goodbye\n"
+
+// serve says to everybody who it is, and then repeats what it hears.
+func serve(listener net.Listener, name string) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		go func() {
+			defer conn.Close()
+			io.WriteString(conn, name+"\n")
+			for words := make([]byte, 4096); ; {
+				n, err := conn.Read(words)
+				if err != nil || string(words[:n]) == goodbye {
+					return
+				}
+				conn.Write(words[:n])
+			}
+		}()
+	}
 }
 
 // talk is a connection that lasts.
@@ -109,9 +121,14 @@ type talk struct {
 
 // dial connects and waits until it is told whom it is talking to.
 func (s *street) dial(address netip.AddrPort, patience time.Duration) (*talk, error) {
+	return s.dialFrom(nil, address, patience)
+}
+
+// dialFrom is dial from a port of the client's; nil is any.
+func (s *street) dialFrom(own net.Addr, address netip.AddrPort, patience time.Duration) (*talk, error) {
 	ctx, cancel := context.WithTimeout(s.Context(), patience)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address.String())
+	conn, err := (&net.Dialer{LocalAddr: own}).DialContext(ctx, "tcp", address.String())
 	if err != nil {
 		return nil, err
 	}
