@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
@@ -183,6 +185,24 @@ func TestSecondDaemonIsKeptOut(t *testing.T) {
 	}
 	w.close(n)
 	w.open()
+}
+
+// A process that a killed daemon was about to start holds its lock for a moment longer.
+func TestLockOutlivesDaemon(t *testing.T) {
+	dir := t.TempDir()
+	left, err := os.Open(dir)
+	if err == nil {
+		err = unix.Flock(int(left.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(lockWait/10, func() { left.Close() })
+	lock, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Close()
 }
 
 func TestUnknownLayout(t *testing.T) {

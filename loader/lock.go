@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +18,25 @@ type dirLock struct {
 	dir *os.File
 }
 
-// lockDir takes the lock or returns ErrLocked at once, with the holder's process id.
+// A daemon that was killed while it started a process leaves its lock to that one until the
+// program of it runs: so long the next daemon waits.
+const (
+	lockWait = 500 * time.Millisecond
+	lockPoll = 10 * time.Millisecond
+)
+
+// lockDir takes the lock or returns ErrLocked, with the holder's process id.
 func lockDir(path string) (*dirLock, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open directory to lock: %w", err)
 	}
-	err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	take := func() error { return unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+	err = take()
+	for end := time.Now().Add(lockWait); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end); {
+		time.Sleep(lockPoll)
+		err = take()
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = fmt.Errorf("%w, %s", ErrLocked, lockHolder(dir))
 	}
