@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qlbaas/maps"
+	"qlbaas/tests/lab/labtest"
 )
 
 const patience = 5 * time.Second
@@ -187,23 +188,18 @@ func (s *street) endedBySidecar(n *Node, b *Balancer) (client net.Addr) {
 	own := c.LocalAddr().(*net.TCPAddr)
 	const timeWait = "06"
 	waits := fmt.Sprintf(":%04X %s ", own.Port, timeWait)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for bound := time.After(patience); ; {
+	labtest.Until(s, patience, func() error {
 		var sockets []byte
 		s.inside(n, b, func() (err error) {
 			sockets, err = os.ReadFile("/proc/thread-self/net/tcp")
 			return err
 		})
-		if strings.Contains(string(sockets), waits) {
-			return own
+		if !strings.Contains(string(sockets), waits) {
+			return fmt.Errorf("the sidecar's socket does not wait:\n%s", sockets)
 		}
-		select {
-		case <-tick.C:
-		case <-bound:
-			s.Fatalf("the sidecar's socket does not wait:\n%s", sockets)
-		}
-	}
+		return nil
+	})
+	return own
 }
 
 // nextPort is the port that the kernel would take for its next connection to the first

@@ -8,6 +8,7 @@ import (
 
 	"qlbaas/tests/lab"
 	"qlbaas/tests/lab/flood"
+	"qlbaas/tests/lab/labtest"
 	"qlbaas/tests/lab/throng"
 	"qlbaas/tests/rows"
 )
@@ -141,7 +142,7 @@ func (b *balancer) levels() (l levels) {
 // and after the timeouts no entry and no port is left.
 func (b *balancer) silence(found numbers) {
 	b.w.t.Helper()
-	took, err := eventually(patience, func() error {
+	took, err := labtest.Eventually(patience, func() error {
 		l := b.levels()
 		if l.active != 0 || l.members != 0 || l.conns != l.handshakes {
 			return fmt.Errorf("%+v", l)
@@ -153,7 +154,7 @@ func (b *balancer) silence(found numbers) {
 		b.w.t.Errorf("%s after the last connection: %v", took, err)
 	}
 	if long := scaled(0, 90*time.Second); long > 0 {
-		took, err = eventually(long, func() error {
+		took, err = labtest.Eventually(long, func() error {
 			if l := b.levels(); l != (levels{}) {
 				return fmt.Errorf("%+v", l)
 			}

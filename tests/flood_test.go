@@ -13,6 +13,7 @@ import (
 	"qlbaas/tests/lab"
 	"qlbaas/tests/lab/distance"
 	"qlbaas/tests/lab/flood"
+	"qlbaas/tests/lab/labtest"
 	"qlbaas/tests/lab/throng"
 	"qlbaas/tests/rows"
 )
@@ -206,7 +207,7 @@ const atRest = 64
 // after is how long it takes until all is as before, and who is still there then.
 func (s *siege) after() {
 	s.t.Helper()
-	took, err := eventually(3*aftermath, func() error {
+	took, err := labtest.Eventually(3*aftermath, func() error {
 		if now := s.look(); now.handshakes > atRest || now.extra() > atRest {
 			return fmt.Errorf("%v handshakes, %v ports that are no flow's", now.handshakes, now.extra())
 		}

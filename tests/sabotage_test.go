@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/lab/labtest"
 )
 
 // Bounds of healing.
@@ -181,7 +182,7 @@ func TestSabotage(t *testing.T) {
 				b := *b
 				b.w = w
 				s.do(w, &b)
-				took, err := eventually(patience, func() error { return s.healed(w, &b) })
+				took, err := labtest.Eventually(patience, func() error { return s.healed(w, &b) })
 				if err != nil {
 					w.t.Fatal(err)
 				}

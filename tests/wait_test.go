@@ -4,17 +4,12 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"qlbaas/tests/lab/labtest"
 )
 
 // patience bounds what has to happen but has no time promised for it.
 const patience = 20 * time.Second
-
-// What cannot be waited for is looked at this often at first, and less and less
-// often: most things happen soon, and what takes long need not be met to the instant.
-const (
-	pollFirst = 2 * time.Millisecond
-	pollLast  = 50 * time.Millisecond
-)
 
 // bounded is a context for steps that shall take no longer than bound.
 func bounded(t testing.TB, bound time.Duration) context.Context {
@@ -24,30 +19,8 @@ func bounded(t testing.TB, bound time.Duration) context.Context {
 	return ctx
 }
 
-// until looks again and again until check returns nil. When that has not happened
-// within bound, the test ends with what check said last. It returns how long it took.
+// until looks again and again until check returns nil, see labtest.Until.
 func until(t testing.TB, bound time.Duration, check func() error) time.Duration {
 	t.Helper()
-	took, err := eventually(bound, check)
-	if err != nil {
-		t.Fatalf("after %s: %v", bound, err)
-	}
-	return took
-}
-
-// eventually is until for those who go on after a failure.
-func eventually(bound time.Duration, check func() error) (time.Duration, error) {
-	start, pause := time.Now(), pollFirst
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	for {
-		err := check()
-		took := time.Since(start)
-		if err == nil || took > bound {
-			return took, err
-		}
-		<-timer.C
-		pause = min(pause+pause/4, pollLast)
-		timer.Reset(pause)
-	}
+	return labtest.Until(t, bound, check)
 }

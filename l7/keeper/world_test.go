@@ -177,17 +177,8 @@ func (w *world) mustGet() string {
 // await waits until f returns nil.
 func (w *world) await(what string, f func() error) {
 	w.t.Helper()
-	ctx := w.context()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			w.t.Fatalf("%s: %v", what, err)
-		case <-time.After(2 * time.Millisecond):
-		}
+	if _, err := labtest.Eventually(bound, f); err != nil {
+		w.t.Fatalf("%s: %v", what, err)
 	}
 }
 
