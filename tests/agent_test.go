@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"qlbaas/tests/binary"
 	"qlbaas/tests/lab"
 )
 
@@ -77,7 +78,7 @@ func startAgent(t *testing.T, host *lab.Host, args ...string) *agent {
 
 func (a *agent) command(args ...string) *exec.Cmd {
 	all := []string{"agent", "--state-dir", a.state, "--run-dir", a.run, "--bpffs", a.bpffs, "--log-format", "json"}
-	all = slices.Concat(a.through, []string{binary()}, all, a.args, args)
+	all = slices.Concat(a.through, []string{binary.Path()}, all, a.args, args)
 	return exec.Command(all[0], all[1:]...)
 }
 
@@ -232,7 +233,7 @@ func exitCode(t testing.TB, err error) int {
 // what it printed, and what it complained about.
 func (a *agent) cli(args ...string) (code int, out, complaint string) {
 	a.t.Helper()
-	cmd := exec.CommandContext(bounded(a.t, patience), binary(), append([]string{"--api", "unix://" + a.socket()}, args...)...)
+	cmd := exec.CommandContext(bounded(a.t, patience), binary.Path(), append([]string{"--api", "unix://" + a.socket()}, args...)...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	return exitCode(a.t, cmd.Run()), stdout.String(), stderr.String()

@@ -7,19 +7,15 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
+	"qlbaas/tests/binary"
 	"qlbaas/tests/lab"
 )
 
-// binaryVar names the binary under test; unset, TestMain builds one.
-const binaryVar = "QLBAAS_BIN"
-
 func TestMain(m *testing.M) {
 	os.Exit(lab.Enter(func() int {
-		if err := ensureBinary(); err != nil {
+		if err := binary.Ensure(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -33,27 +29,3 @@ func TestMain(m *testing.M) {
 		return m.Run()
 	}))
 }
-
-func ensureBinary() error {
-	if path := os.Getenv(binaryVar); path != "" {
-		// The processes that run it have other working directories.
-		absolute, err := filepath.Abs(path)
-		if err != nil {
-			return fmt.Errorf("find %s: %w", path, err)
-		}
-		if _, err := os.Stat(absolute); err != nil {
-			return fmt.Errorf("find the binary under test: %w", err)
-		}
-		return os.Setenv(binaryVar, absolute)
-	}
-	path := filepath.Join(os.TempDir(), "qlbaas")
-	build := exec.Command("go", "build", "-o", path, "qlbaas/cmd/qlbaas")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("build the binary under test: %w", err)
-	}
-	return os.Setenv(binaryVar, path)
-}
-
-func binary() string { return os.Getenv(binaryVar) }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"qlbaas/tests/binary"
 	"qlbaas/tests/lab"
 )
 
@@ -49,7 +50,7 @@ func startAgent(t *testing.T, host *lab.Host, hook string) *agent {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(os.Getenv(binaryVar), "agent", "--hook", hook, "--bpffs", a.bpffs,
+	cmd := exec.Command(binary.Path(), "agent", "--hook", hook, "--bpffs", a.bpffs,
 		"--state-dir", filepath.Join(dir, "state"), "--run-dir", filepath.Join(dir, "run"), "--log-format", "json")
 	cmd.Stderr = log
 	if a.process, err = host.Start(cmd); err != nil {

@@ -13,10 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// binaryVar names the binary under test, for the tests and for figures.
-const binaryVar = "QLBAAS_BIN"
+	"qlbaas/tests/binary"
+)
 
 // tree is a copy of the sources, and what was built of it.
 type tree struct {
@@ -93,7 +92,7 @@ func (t *tree) child(whole context.Context, f figure, o options) (r result, said
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.command, "-child", f.id, "-seed", seedText(o.seed),
 		fmt.Sprintf("-broken=%t", o.broken))
-	cmd.Dir, cmd.Env = t.dir, append(os.Environ(), binaryVar+"="+t.binary())
+	cmd.Dir, cmd.Env = t.dir, append(os.Environ(), binary.Var+"="+t.binary())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
