@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"qlbaas/tests/binary"
 	"qlbaas/tests/lab"
 )
 
@@ -24,6 +25,7 @@ func TestSidecar(t *testing.T) {
 	w.test("killed", sidecarKilled)
 	w.test("hangs", sidecarHangs)
 	w.test("both killed", sidecarAndAgentKilled)
+	w.test("agent killed in between", sidecarHalfway)
 	w.test("namespace gone", sidecarNamespaceGone)
 	w.test("upgrade", sidecarUpgraded)
 	w.test("deleted", sidecarDeleted)
@@ -215,7 +217,7 @@ func sidecarUpgraded(w *world) {
 	browser := w.browser(true)
 	had := w.only(b.askBy(browser, 3))
 	pid := b.sidecar()
-	old := binary()
+	old := binary.Path()
 	next := filepath.Join(w.t.TempDir(), "qlbaas")
 	build := exec.Command("go", "build", "-ldflags", "-X main.version=next", "-o", next, "qlbaas/cmd/qlbaas")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -224,7 +226,7 @@ func sidecarUpgraded(w *world) {
 	}
 	upgrade := func(program string) {
 		w.t.Helper()
-		w.t.Setenv(binaryVar, program)
+		w.t.Setenv(binary.Var, program)
 		w.stop()
 		w.start()
 		if now := b.sidecar(); now == pid {
@@ -293,12 +295,12 @@ func sidecarOfUnit(w *world) {
 	for name := range strings.FieldsSeq(strings.ToLower(line)) {
 		set += ",+" + strings.TrimPrefix(name, "cap_")
 	}
-	program, wrapper := binary(), filepath.Join(w.t.TempDir(), "agent")
+	program, wrapper := binary.Path(), filepath.Join(w.t.TempDir(), "agent")
 	script := fmt.Sprintf("#!/bin/sh\nexec setpriv --bounding-set=%s --no-new-privs %s \"$@\"\n", set, program)
 	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Setenv(binaryVar, wrapper)
+	w.t.Setenv(binary.Var, wrapper)
 	w.stop()
 	w.start()
 	w.expect("sidecar has failed")
@@ -311,7 +313,7 @@ func sidecarOfUnit(w *world) {
 	b.ask(1)
 	b.setVIP(object{"session_persistence": nil})
 	b.ask(1)
-	w.t.Setenv(binaryVar, program)
+	w.t.Setenv(binary.Var, program)
 	w.stop()
 	w.start()
 }
