@@ -1,8 +1,11 @@
 package keeper_test
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -143,6 +146,59 @@ func TestRetire(t *testing.T) {
 	if left := w.keeper.Pools(); len(left) > 0 {
 		t.Errorf("%v is left", left)
 	}
+}
+
+// TestLastBytes: a sidecar that has ended leaves for good when the kernel has brought its
+// last answers to their clients: they need the port.
+func TestLastBytes(t *testing.T) {
+	const size = 32 << 10
+	w := newWorld(t)
+	// All of the answer fits behind the sidecar's socket, and little before its client.
+	w.must(w.balancer.Sysctl("net.ipv4.tcp_wmem", "4096 262144 4194304"))
+	w.must(w.client.Sysctl("net.ipv4.tcp_rmem", "4096 4096 4096"))
+	w.open("1")
+	w.must(w.keeper.Ensure(w.context(), id, vip, basic()))
+	pid := w.pid()
+	conn, err := w.client.Dial(w.context(), "tcp", vip.String())
+	w.must(err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "GET /download?size=%d&seed=1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", size)
+	w.must(err)
+	w.await("the answer", func() error {
+		if s := w.counted().Proxy; s.Requests != 1 || s.Clients != 0 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	w.keeper.Retire(id)
+	w.await("its end", func() error {
+		if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("process %d is there", pid)
+		}
+		return nil
+	})
+	before := w.looks.Load()
+	w.await("looks at its sockets", func() error {
+		if n := w.looks.Load() - before; n < 3 {
+			return fmt.Errorf("there were %d", n)
+		}
+		return nil
+	})
+	if _, leaving := w.keeper.State(id); !leaving {
+		t.Error("it has left, and its answer has not arrived")
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	w.must(err)
+	if n, err := io.Copy(io.Discard, res.Body); err != nil || n != size {
+		t.Errorf("%d bytes arrived, %v", n, err)
+	}
+	conn.Close()
+	w.await("its leave", func() error {
+		if _, leaving := w.keeper.State(id); leaving {
+			return errors.New("it is there")
+		}
+		return nil
+	})
 }
 
 // TestRetired: a keeper that comes while a sidecar finishes lets it, and can start

@@ -47,11 +47,13 @@ type world struct {
 	webs                      []*lab.Web
 	keeper                    *keeper.Keeper
 	changed                   chan string
+	looks                     atomic.Int64 // into the space
 	log                       *logBuffer
 }
 
 // Inside implements keeper.Spaces: there is one space, unless the test says otherwise.
 func (w *world) Inside(_ string, fn func() error) error {
+	w.looks.Add(1)
 	if w.elsewhere != nil {
 		return w.elsewhere.Do(fn)
 	}
