@@ -216,22 +216,10 @@ func TestHang(t *testing.T) {
 
 func TestEnd(t *testing.T) {
 	w := running(t, 1, basic(1))
-	release := make(chan struct{})
-	w.serve(0, func(out http.ResponseWriter, _ *http.Request) {
-		<-release
-		fmt.Fprint(out, "done")
-	})
-	conn, in := w.connect(w.context())
-	_, err := io.WriteString(conn, get+"\r\n")
-	w.must(err)
-	w.await("the request", func() error {
-		if w.stats().Pool.Members[0].Active != 1 {
-			return errors.New("not there")
-		}
-		return nil
-	})
+	_, in, release := w.held("done")
+	w.awaitHeld()
 	w.must(w.process.Signal(unix.SIGTERM))
-	close(release)
+	release()
 	w.expect(in, "200")
 	if rest, err := io.ReadAll(in); string(rest) != "done" || err != nil {
 		t.Errorf("%q, %v", rest, err)

@@ -31,6 +31,32 @@ func (w *world) serve(i int, handler http.HandlerFunc) {
 	w.t.Cleanup(func() { server.Close(); <-done })
 }
 
+// held is a request that the member holds back until release is called, and then answers
+// with the text.
+func (w *world) held(text string) (conn *net.TCPConn, in *bufio.Reader, release func()) {
+	w.t.Helper()
+	released := make(chan struct{})
+	w.serve(0, func(out http.ResponseWriter, _ *http.Request) {
+		<-released
+		fmt.Fprint(out, text)
+	})
+	conn, in = w.connect(w.context())
+	_, err := io.WriteString(conn, get+"\r\n")
+	w.must(err)
+	return conn, in, func() { close(released) }
+}
+
+// awaitHeld waits until the sidecar has passed that request on.
+func (w *world) awaitHeld() {
+	w.t.Helper()
+	w.await("the request", func() error {
+		if w.stats().Pool.Members[0].Active != 1 {
+			return errors.New("not there")
+		}
+		return nil
+	})
+}
+
 // shadow is how many times its memory a sidecar takes.
 var shadow = 1
 
@@ -212,22 +238,10 @@ func TestExpectation(t *testing.T) {
 // A client that has ended its side gets its answer, however late.
 func TestHalfClosed(t *testing.T) {
 	w := running(t, 1, basic(1))
-	release := make(chan struct{})
-	w.serve(0, func(out http.ResponseWriter, _ *http.Request) {
-		<-release
-		fmt.Fprint(out, "late")
-	})
-	conn, in := w.connect(w.context())
-	_, err := io.WriteString(conn, get+"\r\n")
-	w.must(err)
+	conn, in, release := w.held("late")
 	w.must(conn.CloseWrite())
-	w.await("the request", func() error {
-		if w.stats().Pool.Members[0].Active != 1 {
-			return errors.New("not there")
-		}
-		return nil
-	})
-	close(release)
+	w.awaitHeld()
+	release()
 	w.expect(in, "200")
 	if rest, err := io.ReadAll(in); err != nil || string(rest) != "late" {
 		t.Errorf("%q, %v", rest, err)
