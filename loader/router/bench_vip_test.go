@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"qlbaas/loader"
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
 	"qlbaas/tests/lab"
@@ -39,7 +37,7 @@ func BenchmarkFloatingVIP(b *testing.B) {
 	s := w.site(1)
 	serveAt(b, s.server, serverAddr)
 	serveAt(b, s.poor, poorAddr)
-	w.pool(s)
+	w.pool(s, benchVIP, requestPort)
 	w.haproxy(s)
 	near := w.host("near", s.bridge, netip.PrefixFrom(nearAddr, 24), gatewayAddr)
 	n := w.open()
@@ -91,34 +89,6 @@ func (w *world) measureService(n *Node, s *site, near *lab.Host, way string) (ra
 func middle[T float64 | time.Duration](all []T) T {
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[len(sorted)/2]
-}
-
-// pool balances over both servers.
-func (w *world) pool(s *site) {
-	w.Helper()
-	dir := w.TempDir()
-	pools, err := loader.Open(w.Context(), loader.Options{
-		BPFFS: w.opts.BPFFS, RunDir: dir, StateDir: dir, Hook: w.opts.Hook, Log: w.opts.Log,
-	})
-	w.must(err)
-	pool := loader.Balancer{
-		PoolID: newUUID(w), AdminUp: true,
-		VIP: loader.VIP{
-			ID: newUUID(w), PortID: newUUID(w), MAC: newMAC(w), AdminUp: true, Address: netip.PrefixFrom(benchVIP, 24),
-			Gateway: gatewayAddr, Port: requestPort, Bridge: s.bridge, ConnectionLimit: -1,
-		},
-		Members: []loader.Member{
-			{ID: newUUID(w), Address: netip.AddrPortFrom(serverAddr, requestPort), Weight: 1, AdminUp: true},
-			{ID: newUUID(w), Address: netip.AddrPortFrom(poorAddr, requestPort), Weight: 1, AdminUp: true},
-		},
-	}
-	w.must(pools.Apply(w.Context(), pool))
-	w.Cleanup(func() {
-		if err := pools.Remove(context.WithoutCancel(w.Context()), pool.PoolID); err != nil {
-			w.Error(err)
-		}
-		pools.Close()
-	})
 }
 
 // haproxy balances over both servers on a host of its own, as Neutron configures it for

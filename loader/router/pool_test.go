@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 
@@ -17,24 +18,7 @@ func TestFloatingVIP(t *testing.T) {
 		vip := netip.MustParseAddr("172.16.50.30")
 		s.Floating[0].Fixed = vip
 
-		dir := w.TempDir()
-		pools, err := loader.Open(w.Context(), loader.Options{
-			BPFFS: w.opts.BPFFS, RunDir: dir, StateDir: dir, Hook: w.opts.Hook, Log: w.opts.Log,
-		})
-		w.must(err)
-		defer pools.Close()
-		pool := loader.Balancer{
-			PoolID: newUUID(w), AdminUp: true,
-			VIP: loader.VIP{
-				ID: newUUID(w), PortID: newUUID(w), MAC: newMAC(w), AdminUp: true, Address: netip.PrefixFrom(vip, 24),
-				Gateway: gatewayAddr, Port: echoPort, Bridge: s.bridge, ConnectionLimit: -1,
-			},
-			Members: []loader.Member{
-				{ID: newUUID(w), Address: netip.AddrPortFrom(serverAddr, echoPort), Weight: 1, AdminUp: true},
-				{ID: newUUID(w), Address: netip.AddrPortFrom(poorAddr, echoPort), Weight: 1, AdminUp: true},
-			},
-		}
-		w.must(pools.Apply(w.Context(), pool))
+		pools, pool := w.pool(s, vip, echoPort)
 		n := w.open()
 		w.apply(n, s.Router)
 
@@ -123,4 +107,33 @@ func TestInvalid(t *testing.T) {
 		t.Errorf("Status: %v", err)
 	}
 	w.wantNothingLeft()
+}
+
+// pool balances over both servers, beside the router.
+func (w *world) pool(s *site, vip netip.Addr, port uint16) (*loader.Node, loader.Balancer) {
+	w.Helper()
+	dir := w.TempDir()
+	pools, err := loader.Open(w.Context(), loader.Options{
+		BPFFS: w.opts.BPFFS, RunDir: dir, StateDir: dir, Hook: w.opts.Hook, Log: w.opts.Log,
+	})
+	w.must(err)
+	pool := loader.Balancer{
+		PoolID: newUUID(w), AdminUp: true,
+		VIP: loader.VIP{
+			ID: newUUID(w), PortID: newUUID(w), MAC: newMAC(w), AdminUp: true, Address: netip.PrefixFrom(vip, 24),
+			Gateway: gatewayAddr, Port: port, Bridge: s.bridge, ConnectionLimit: -1,
+		},
+		Members: []loader.Member{
+			{ID: newUUID(w), Address: netip.AddrPortFrom(serverAddr, port), Weight: 1, AdminUp: true},
+			{ID: newUUID(w), Address: netip.AddrPortFrom(poorAddr, port), Weight: 1, AdminUp: true},
+		},
+	}
+	w.must(pools.Apply(w.Context(), pool))
+	w.Cleanup(func() {
+		if err := pools.Remove(context.WithoutCancel(w.Context()), pool.PoolID); err != nil {
+			w.Error(err)
+		}
+		pools.Close()
+	})
+	return pools, pool
 }
