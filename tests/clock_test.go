@@ -42,18 +42,7 @@ func TestForeignClock(t *testing.T) {
 	}
 	until(t, patience, lives) // while the agent looks at all of them
 	w.inTime(-int(uptime.Sec / 2))
-	until(t, 2*patience, func() error {
-		w.mustEcho(talking)
-		if n := short.stats().number("active_connections"); n != 1 {
-			return fmt.Errorf("%v connections are active", n)
-		}
-		return nil
-	})
-	took := time.Since(start)
-	t.Logf("expired after %s", took)
-	if took < seconds*time.Second {
-		t.Errorf("a silent connection was ended after %s, want no less than %d s", took, seconds)
-	}
+	short.awaitExpiry(start, seconds, 1, talking)
 	if err := silent.echo(); err == nil {
 		t.Error("the connection that is counted out still works")
 	}

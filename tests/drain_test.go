@@ -162,6 +162,25 @@ func drainPool(w *world) {
 	w.mustEcho(append(flows, b.open())...)
 }
 
+// awaitExpiry waits until only so many connections are active, while one of them talks, and
+// wants the silent ones to have had their seconds since start.
+func (b *balancer) awaitExpiry(start time.Time, seconds int, active float64, talking *flow) {
+	t := b.w.t
+	t.Helper()
+	until(t, 2*patience, func() error {
+		b.w.mustEcho(talking)
+		if n := b.stats().number("active_connections"); n != active {
+			return fmt.Errorf("%v connections are active", n)
+		}
+		return nil
+	})
+	took := time.Since(start)
+	t.Logf("expired after %s", took)
+	if took < time.Duration(seconds)*time.Second {
+		t.Errorf("a silent connection was ended after %s, want no less than %d s", took, seconds)
+	}
+}
+
 // TestIdle: what ends without a word is expired, and counted out.
 func TestIdle(t *testing.T) {
 	rows.Proves(t, 56, 69, 70)
@@ -171,18 +190,7 @@ func TestIdle(t *testing.T) {
 	full, sent := b.stuffed()
 	silent, talking, kept := b.open(), b.open(), b.keptAlive()
 	start := time.Now()
-	until(t, 2*patience, func() error {
-		w.mustEcho(talking)
-		if n := b.stats().number("active_connections"); n != 3 {
-			return fmt.Errorf("%v connections are active", n)
-		}
-		return nil
-	})
-	took := time.Since(start)
-	t.Logf("expired after %s", took)
-	if took < seconds*time.Second {
-		t.Errorf("a silent connection was ended after %s, want no less than %d s", took, seconds)
-	}
+	b.awaitExpiry(start, seconds, 3, talking)
 	w.mustEcho(talking, kept)
 	if err := full.unstuff(sent); err != nil {
 		t.Errorf("%d bytes that nobody has read: %v", sent, err)
