@@ -28,28 +28,30 @@ func run(t *testing.T, opts Options, prepare func(g *rig), fn func(t *testing.T,
 
 func nothing(*rig) {}
 
-// pass lets d pass on the bubble's clock, which only sleeping moves.
-func pass(d time.Duration) { time.Sleep(d) }
-
-// settle waits until everything asked for has happened and is stored.
-func settle() {
-	pass(10 * statusGap)
+// pass lets d pass on the bubble's clock, which only sleeping moves, and all happen that is
+// due by then.
+func pass(d time.Duration) {
+	time.Sleep(d)
 	synctest.Wait()
 }
 
+// settle waits until everything asked for has happened and is stored.
+func settle() { pass(10 * statusGap) }
+
+func shown(s lbaas.State) string {
+	return strings.TrimSpace(string(s.Status) + " " + s.StatusDescription)
+}
+
 func statusesOf(cfg lbaas.PoolConfig) []string {
-	show := func(s lbaas.State) string {
-		return strings.TrimSpace(string(s.Status) + " " + s.StatusDescription)
-	}
-	out := []string{show(cfg.Pool.State)}
+	out := []string{shown(cfg.Pool.State)}
 	if cfg.VIP != nil {
-		out = append(out, show(cfg.VIP.State))
+		out = append(out, shown(cfg.VIP.State))
 	}
 	for _, m := range cfg.Members {
-		out = append(out, show(m.State))
+		out = append(out, shown(m.State))
 	}
 	for _, m := range cfg.Monitors {
-		out = append(out, show(m.Association.State))
+		out = append(out, shown(m.Association.State))
 	}
 	return out
 }
@@ -281,7 +283,7 @@ func TestMoveOrder(t *testing.T) {
 // TestParallel: pools are worked on side by side, one pool never twice at a time.
 func TestParallel(t *testing.T) {
 	run(t, Options{Workers: 3}, func(g *rig) {
-		g.node.pause = func() { pass(10 * time.Millisecond) }
+		g.node.pause = func() { <-time.After(10 * time.Millisecond) }
 	}, func(t *testing.T, g *rig) {
 		for n := range 20 {
 			g.state.put(poolConfig(n))

@@ -211,7 +211,7 @@ func TestRouterOrder(t *testing.T) {
 	runRouters(t, Options{}, func(g *rig, n *fakeRouters) {
 		g.add(1)
 		g.add(2)
-		n.pause = func() { pass(100 * time.Millisecond) }
+		n.pause = func() { <-time.After(100 * time.Millisecond) }
 	}, func(t *testing.T, g *rig, n *fakeRouters) {
 		n.calls()
 		g.RoutersChanged(id('a', 2), id('a', 1))

@@ -192,7 +192,7 @@ func TestCloseLetsAttemptsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		g := newRig(Options{})
-		g.node.pause = func() { pass(3 * time.Second) }
+		g.node.pause = func() { <-time.After(3 * time.Second) }
 		if err := g.Start(ctx, g.state, g.checker); err != nil {
 			t.Fatal(err)
 		}

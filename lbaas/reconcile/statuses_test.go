@@ -46,7 +46,6 @@ func TestStatusesRetry(t *testing.T) {
 		}()
 		s.put(memberSays(1, lbaas.StatusActive))
 		pass(10 * time.Second)
-		synctest.Wait()
 		if n := strings.Count(log.String(), "cannot be stored"); n != 1 || state.writes < 5 {
 			t.Errorf("%d lines for %d tries", n, state.writes)
 		}
