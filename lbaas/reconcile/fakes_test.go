@@ -207,7 +207,9 @@ type fakeState struct {
 	log     func(string)
 }
 
-func newState() *fakeState { return &fakeState{pools: map[string]lbaas.PoolConfig{}} }
+func newState() *fakeState {
+	return &fakeState{pools: map[string]lbaas.PoolConfig{}, routers: map[string]lbaas.RouterConfig{}}
+}
 
 func (s *fakeState) put(cfg lbaas.PoolConfig) {
 	s.mu.Lock()
@@ -243,21 +245,27 @@ func (s *fakeState) change(id string, edit func(*lbaas.PoolConfig)) {
 	s.pools[id] = cfg
 }
 
-func (s *fakeState) PoolIDs(context.Context) ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.pools)), s.next()
-}
+func (s *fakeState) PoolIDs(context.Context) ([]string, error) { return idsOf(s, s.pools) }
 
 func (s *fakeState) PoolConfig(_ context.Context, id string) (lbaas.PoolConfig, error) {
+	return configOf(s, s.pools, id, "PoolNotFound")
+}
+
+func idsOf[T any](s *fakeState, all map[string]T) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(all)), s.next()
+}
+
+func configOf[T any](s *fakeState, all map[string]T, id, missing string) (cfg T, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.next(); err != nil {
-		return lbaas.PoolConfig{}, err
+		return cfg, err
 	}
-	cfg, ok := s.pools[id]
+	cfg, ok := all[id]
 	if !ok {
-		return cfg, &lbaas.Error{Type: "PoolNotFound", Code: 404, Message: "no such pool"}
+		return cfg, &lbaas.Error{Type: missing, Code: 404, Message: "there is none"}
 	}
 	return cfg, nil
 }

@@ -117,33 +117,18 @@ func (n *fakeRouters) with(do func()) {
 	do()
 }
 
-func (s *fakeState) RouterIDs(context.Context) ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.routers)), s.next()
-}
+func (s *fakeState) RouterIDs(context.Context) ([]string, error) { return idsOf(s, s.routers) }
 
 func (s *fakeState) RouterConfig(_ context.Context, id string) (lbaas.RouterConfig, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.next(); err != nil {
-		return lbaas.RouterConfig{}, err
-	}
-	cfg, ok := s.routers[id]
-	if !ok {
-		return cfg, &lbaas.Error{Type: "RouterNotFound", Code: 404, Message: "no such router"}
-	}
+	cfg, err := configOf(s, s.routers, id, "RouterNotFound")
 	cfg.FloatingIPs = slices.Clone(cfg.FloatingIPs)
-	return cfg, nil
+	return cfg, err
 }
 
 // edit changes a router, or makes or removes it, as a user would.
 func (s *fakeState) edit(id string, do func(cfg *lbaas.RouterConfig)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.routers == nil {
-		s.routers = map[string]lbaas.RouterConfig{}
-	}
 	if do == nil {
 		delete(s.routers, id)
 		return
@@ -176,15 +161,9 @@ func (s *fakeState) recordRouted(r lbaas.Report) {
 func (s *fakeState) statesOf(id string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	show := func(s lbaas.State) string {
-		if s.StatusDescription == "" {
-			return string(s.Status)
-		}
-		return fmt.Sprintf("%s %s", s.Status, s.StatusDescription)
-	}
-	states := []string{show(s.routers[id].Router.State)}
+	states := []string{shown(s.routers[id].Router.State)}
 	for _, f := range s.routers[id].FloatingIPs {
-		states = append(states, show(f.State))
+		states = append(states, shown(f.State))
 	}
 	return states
 }
