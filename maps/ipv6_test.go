@@ -24,15 +24,7 @@ func loadSpec6(t testing.TB) *ebpf.CollectionSpec {
 
 func newPool6(t testing.TB) *Pool {
 	t.Helper()
-	spec := loadSpec6(t)
-	var m PoolMaps
-	assign(t, spec, &m)
-	p, err := NewPool(spec, m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	return p
+	return newPoolOf(t, loadSpec6(t))
 }
 
 // example6 is example with the addresses of the other family.

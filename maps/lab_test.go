@@ -36,7 +36,11 @@ func loadSpec(t testing.TB) *ebpf.CollectionSpec {
 // newPool makes a pool on maps of its own.
 func newPool(t testing.TB) *Pool {
 	t.Helper()
-	spec := loadSpec(t)
+	return newPoolOf(t, loadSpec(t))
+}
+
+func newPoolOf(t testing.TB, spec *ebpf.CollectionSpec) *Pool {
+	t.Helper()
 	var m PoolMaps
 	assign(t, spec, &m)
 	p, err := NewPool(spec, m)
