@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -197,15 +196,7 @@ func TestHang(t *testing.T) {
 	client := w.dial()
 	defer client.Close()
 	w.must(w.process.Signal(unix.SIGSTOP))
-	w.await("all threads to stop", func() error {
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", w.process.Pid()))
-		for _, task := range tasks {
-			if stat, _ := os.ReadFile(task); !strings.Contains(string(stat), ") T ") {
-				return fmt.Errorf("%s: %s", task, stat)
-			}
-		}
-		return err
-	})
+	w.await("all threads to stop", func() error { return lab.Stopped(w.process.Pid()) })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := client.Stats(ctx); !errors.Is(err, os.ErrDeadlineExceeded) {

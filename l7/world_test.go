@@ -1,7 +1,6 @@
 package l7_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -43,7 +41,7 @@ type world struct {
 	client, balancer, members *lab.Host
 	dir                       string
 	process                   *lab.Process
-	log                       *logBuffer
+	log                       *labtest.Log
 	clients                   *net.TCPListener
 	control                   *net.UnixListener
 	config                    control.Config
@@ -55,7 +53,7 @@ type world struct {
 func newWorld(t *testing.T, n int) *world {
 	t.Helper()
 	l := labtest.New(t)
-	w := &world{t: t, dir: t.TempDir(), log: &logBuffer{}, from: vip.Addr()}
+	w := &world{t: t, dir: t.TempDir(), log: &labtest.Log{}, from: vip.Addr()}
 	w.stderr = w.log
 	for name, host := range map[string]**lab.Host{"client": &w.client, "lb": &w.balancer, "members": &w.members} {
 		h, err := l.Host(name)
@@ -217,22 +215,4 @@ func (w *world) await(what string, f func() error) {
 	if _, err := labtest.Eventually(bound, f); err != nil {
 		w.t.Fatalf("%s: %v", what, err)
 	}
-}
-
-// logBuffer takes what a process says.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -134,19 +134,8 @@ func (b *balancer) hang() int {
 	b.w.t.Helper()
 	pid := b.sidecar()
 	b.w.signal(pid, unix.SIGSTOP)
-	until(b.w.t, patience, func() error { return stopped(pid) })
+	until(b.w.t, patience, func() error { return lab.Stopped(pid) })
 	return pid
-}
-
-// stopped returns nil when every thread of a process has stopped.
-func stopped(pid int) error {
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, task := range tasks {
-		if stat, _ := os.ReadFile(task); !strings.Contains(string(stat), ") T ") {
-			return fmt.Errorf("%s: %s", task, stat)
-		}
-	}
-	return err
 }
 
 // sidecarAndAgentKilled: what died without an agent comes back with the next one.

@@ -48,7 +48,7 @@ type world struct {
 	keeper                    *keeper.Keeper
 	changed                   chan string
 	looks                     atomic.Int64 // into the space
-	log                       *logBuffer
+	log                       *labtest.Log
 }
 
 // Inside implements keeper.Spaces: there is one space, unless the test says otherwise.
@@ -67,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: dir, changed: make(chan string, 100), log: &logBuffer{}}
+	w := &world{t: t, dir: dir, changed: make(chan string, 100), log: &labtest.Log{}}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	for name, host := range map[string]**lab.Host{"client": &w.client, "lb": &w.balancer, "members": &w.members} {
 		h, err := l.Host(name)
@@ -267,15 +267,7 @@ func (w *world) signal(pid int, s unix.Signal) {
 func (w *world) hang(pid int) {
 	w.t.Helper()
 	w.signal(pid, unix.SIGSTOP)
-	w.await("all threads to stop", func() error {
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-		for _, task := range tasks {
-			if stat, _ := os.ReadFile(task); !strings.Contains(string(stat), ") T ") {
-				return fmt.Errorf("%s: %s", task, stat)
-			}
-		}
-		return err
-	})
+	w.await("all threads to stop", func() error { return lab.Stopped(pid) })
 }
 
 // counted is what the sidecars have counted.
@@ -286,24 +278,6 @@ func (w *world) counted() control.Stats {
 		w.t.Fatal("there are no counters")
 	}
 	return s
-}
-
-// logBuffer takes what the keeper says.
-type logBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // giveCookies makes the members give everybody a cookie of the application's.

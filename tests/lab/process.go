@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,6 +58,24 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 func (p *Process) Signal(s os.Signal) error {
 	if err := p.cmd.Process.Signal(s); err != nil {
 		return fmt.Errorf("signal %s: %w", p.cmd.Path, err)
+	}
+	return nil
+}
+
+// Stopped returns nil once every thread of a process has stopped: SIGSTOP is sent before
+// they do, one by one. The error is os.ErrNotExist for a process that is gone.
+func Stopped(pid int) error {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return fmt.Errorf("find the threads of process %d: %w", pid, os.ErrNotExist)
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		// 123 (name) T …: the name may hold anything, a parenthesis too.
+		after := text[bytes.LastIndexByte(text, ')')+1:]
+		if err == nil && !bytes.HasPrefix(after, []byte(" T")) {
+			return fmt.Errorf("%s: %s", path, text)
+		}
 	}
 	return nil
 }

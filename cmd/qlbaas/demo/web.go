@@ -1,8 +1,8 @@
 package demo
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -128,19 +127,11 @@ func (w *web) hang(ctx context.Context) error {
 	}
 	// The signal is sent; its threads stop one by one.
 	return until(ctx, patience, func() error {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", w.process.Pid()))
-		if err != nil || len(threads) == 0 {
-			return fatal(fmt.Errorf("find the threads of %s: %w", w.Name, os.ErrNotExist))
+		err := lab.Stopped(w.process.Pid())
+		if errors.Is(err, os.ErrNotExist) {
+			err = fatal(fmt.Errorf("stop %s: %w", w.Name, err))
 		}
-		for _, path := range threads {
-			text, err := os.ReadFile(path)
-			// 123 (name) T …: the name may hold anything, a parenthesis too.
-			after := text[bytes.LastIndexByte(text, ')')+1:]
-			if err == nil && !bytes.HasPrefix(after, []byte(" T")) {
-				return fmt.Errorf("a thread of %s still runs", w.Name)
-			}
-		}
-		return nil
+		return err
 	})
 }
 
