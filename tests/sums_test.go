@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/lab/labtest"
 	"qlbaas/tests/packet"
 	"qlbaas/tests/packet/afpacket"
 	"qlbaas/tests/rows"
@@ -55,16 +56,7 @@ func (w *world) tcpCount(h *lab.Host, name string) int {
 // tap receives and sends frames at a host's device.
 func (w *world) tap(h *lab.Host) *afpacket.Socket {
 	w.t.Helper()
-	var s *afpacket.Socket
-	err := h.Do(func() (err error) {
-		s, err = afpacket.Open(lab.Uplink, afpacket.Options{})
-		return err
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { s.Close() })
-	return s
+	return labtest.Socket(w.t, h, lab.Uplink, afpacket.Options{})
 }
 
 // damaged: a SYN and data with a wrong sum reach the member as wrong as they were: its

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qlbaas/tests/lab"
+	"qlbaas/tests/lab/labtest"
 	"qlbaas/tests/packet"
 	"qlbaas/tests/packet/afpacket"
 )
@@ -231,13 +232,7 @@ func (x *ways) segments(who string, c *net.TCPConn, want uint32) {
 // sniff opens a host's device; outgoing frames are received too if they are wanted.
 func (x *ways) sniff(host *lab.Host, outgoing bool) *afpacket.Socket {
 	x.t.Helper()
-	var s *afpacket.Socket
-	x.must(host.Do(func() (err error) {
-		s, err = afpacket.Open(lab.Uplink, afpacket.Options{Outgoing: outgoing, VirtioHeader: true})
-		return err
-	}))
-	x.t.Cleanup(func() { s.Close() })
-	return s
+	return labtest.Socket(x.t, host, lab.Uplink, afpacket.Options{Outgoing: outgoing, VirtioHeader: true})
 }
 
 // await waits for a frame and returns it as a device would have sent it. Its sums have

@@ -35,15 +35,7 @@ func TestFlood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var socket *afpacket.Socket
-	err = to.Do(func() (err error) {
-		socket, err = afpacket.Open("eth0", afpacket.Options{})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
+	socket := labtest.Socket(t, to, "eth0", afpacket.Options{})
 
 	const count = 4000
 	sources := netip.MustParsePrefix("10.128.0.0/9")

@@ -44,27 +44,9 @@ func newWire(t *testing.T, offload lab.Offload) wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.send = open(t, w.left, "eth0", afpacket.Options{VirtioHeader: true})
-	w.receive = open(t, w.right, "eth0", afpacket.Options{VirtioHeader: true})
+	w.send = labtest.Socket(t, w.left, "eth0", afpacket.Options{VirtioHeader: true})
+	w.receive = labtest.Socket(t, w.right, "eth0", afpacket.Options{VirtioHeader: true})
 	return w
-}
-
-func open(t *testing.T, h *lab.Host, device string, o afpacket.Options) *afpacket.Socket {
-	t.Helper()
-	var s *afpacket.Socket
-	err := h.Do(func() (err error) {
-		s, err = afpacket.Open(device, o)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }
 
 // frame is a TCP segment that the test will know again by its sequence number.
@@ -191,7 +173,7 @@ func TestSuperPacket(t *testing.T) {
 // TestOutgoing sees both directions, and only the incoming one without the option.
 func TestOutgoing(t *testing.T) {
 	w := newWire(t, lab.Offload{})
-	both := open(t, w.left, "eth0", afpacket.Options{Outgoing: true})
+	both := labtest.Socket(t, w.left, "eth0", afpacket.Options{Outgoing: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if out, err := w.left.Run(ctx, "ping", "-c1", "-W5", "10.0.0.2"); err != nil {
@@ -227,7 +209,7 @@ func TestReceiveEndsWithItsContext(t *testing.T) {
 
 func TestWhatCannotBeSent(t *testing.T) {
 	w := newWire(t, lab.Offload{})
-	plain := open(t, w.left, "eth0", afpacket.Options{})
+	plain := labtest.Socket(t, w.left, "eth0", afpacket.Options{})
 	if err := plain.SendWith(afpacket.Header{NeedsChecksum: true}, w.frame(1, packet.SumGood, 0)); err == nil {
 		t.Error("a header was sent without room for it")
 	}
