@@ -189,11 +189,8 @@ func (w *world) loadFast() {
 }
 
 func (w *world) setVariables(spec *ebpf.CollectionSpec) {
-	for name, value := range map[string]uint32{bpf.Lb4VarPoolNumber: w.number, bpf.Lb4VarCalmHandshakes: w.calm} {
-		if v := spec.Variables[name]; v != nil { // the short cut opens nothing
-			w.must(v.Set(value))
-		}
-	}
+	w.must(spec.Variables[bpf.Lb4VarPoolNumber].Set(w.number))
+	w.must(spec.Variables[bpf.Lb4VarCalmHandshakes].Set(w.calm))
 }
 
 func (w *world) must(err error) {

@@ -209,7 +209,7 @@ func put32(b []byte, v uint32) { binary.NativeEndian.PutUint32(b, v) }
 func lightObjects() ([families]objects, error) {
 	all, err := readObjects()
 	for f := range all {
-		for _, spec := range []*ebpf.CollectionSpec{all[f].tc, all[f].xdp} {
+		for _, spec := range []*ebpf.CollectionSpec{all[f].tc, all[f].lanes[laneXDP], all[f].lanes[laneTap]} {
 			if err != nil {
 				return all, err
 			}
