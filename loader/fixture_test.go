@@ -221,6 +221,10 @@ func lightObjects() ([families]objects, error) {
 					asm.Mov.Imm(asm.R0, 0),
 					asm.Return(),
 				}
+				if name == programTap { // whose device it is for is looked up in its constants
+					device := asm.LoadMapPtr(asm.R1, 0).WithReference(constants)
+					program.Instructions = slices.Insert(program.Instructions, 1, device)
+				}
 				if name == programExpiry {
 					expiry := asm.LoadMapPtr(asm.R1, 0).WithReference("expiry")
 					program.Instructions = slices.Insert(program.Instructions, 1, expiry)
