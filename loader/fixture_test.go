@@ -221,7 +221,7 @@ func lightObjects() ([families]objects, error) {
 					asm.Mov.Imm(asm.R0, 0),
 					asm.Return(),
 				}
-				if name == programExpiry {
+				if name == programSweep {
 					expiry := asm.LoadMapPtr(asm.R1, 0).WithReference("expiry")
 					program.Instructions = slices.Insert(program.Instructions, 1, expiry)
 				}
