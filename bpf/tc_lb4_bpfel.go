@@ -274,6 +274,7 @@ const (
 	Lb4SweepFlagsSWEEP_RESET    Lb4SweepFlags = 2
 	Lb4SweepFlagsSWEEP_FULL     Lb4SweepFlags = 4
 	Lb4SweepFlagsSWEEP_END      Lb4SweepFlags = 8
+	Lb4SweepFlagsSWEEP_START    Lb4SweepFlags = 16
 )
 
 type Lb4Verdict uint32
@@ -351,7 +352,6 @@ const (
 	Lb4MapVerdicts             = "verdicts"
 	Lb4MapVips                 = "vips"
 	Lb4MapWeights              = "weights"
-	Lb4ProgStartExpiry         = "start_expiry"
 	Lb4ProgSweepPorts          = "sweep_ports"
 	Lb4ProgTcLb                = "tc_lb"
 	Lb4VarCalmHandshakes       = "calm_handshakes"
@@ -417,9 +417,8 @@ type Lb4Specs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb4ProgramSpecs struct {
-	StartExpiry *ebpf.ProgramSpec `ebpf:"start_expiry"`
-	SweepPorts  *ebpf.ProgramSpec `ebpf:"sweep_ports"`
-	TcLb        *ebpf.ProgramSpec `ebpf:"tc_lb"`
+	SweepPorts *ebpf.ProgramSpec `ebpf:"sweep_ports"`
+	TcLb       *ebpf.ProgramSpec `ebpf:"tc_lb"`
 }
 
 // Lb4MapSpecs contains maps before they are loaded into the kernel.
@@ -569,14 +568,12 @@ type Lb4Variables struct {
 //
 // It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb4Programs struct {
-	StartExpiry *ebpf.Program `ebpf:"start_expiry"`
-	SweepPorts  *ebpf.Program `ebpf:"sweep_ports"`
-	TcLb        *ebpf.Program `ebpf:"tc_lb"`
+	SweepPorts *ebpf.Program `ebpf:"sweep_ports"`
+	TcLb       *ebpf.Program `ebpf:"tc_lb"`
 }
 
 func (p *Lb4Programs) Close() error {
 	return _Lb4Close(
-		p.StartExpiry,
 		p.SweepPorts,
 		p.TcLb,
 	)

@@ -17,7 +17,7 @@
 //	(on a Linux bridge; package plug says how other interface drivers join a network)
 //
 //	<bpffs>/pools/<pool id>/v<layout>/maps/<map>, maps/<inner map>_<index>, maps/rodata
-//	                                 /programs/<build>/{tc_lb,sweep_ports,start_expiry,xdp_lb,xdp_pass}
+//	                                 /programs/<build>/{tc_lb,sweep_ports,xdp_lb,xdp_pass}
 //	                                 /links/{tcx,xdp,xdp_peer}
 //	<bpffs>/node/v<layout>/maps/half_open…   what the pools of a node share
 //	                            half_open6…  and the IPv6 pools, made with the first of them

@@ -225,7 +225,7 @@ func lightObjects() ([families]objects, error) {
 					device := asm.LoadMapPtr(asm.R1, 0).WithReference(constants)
 					program.Instructions = slices.Insert(program.Instructions, 1, device)
 				}
-				if name == programExpiry {
+				if name == programSweep {
 					expiry := asm.LoadMapPtr(asm.R1, 0).WithReference("expiry")
 					program.Instructions = slices.Insert(program.Instructions, 1, expiry)
 				}

@@ -18,7 +18,6 @@ import (
 const (
 	programTC      = "tc_lb"
 	programSweep   = "sweep_ports"
-	programExpiry  = "start_expiry"
 	programXDP     = "xdp_lb"
 	programPass    = "xdp_pass"
 	programTap     = "tap_lb"
@@ -84,10 +83,10 @@ func (o *objects) makeNodeMaps() (m maps.NodeMaps, err error) {
 
 // programs are one pool's, loaded. A fast lane's are there only where it is attached.
 type programs struct {
-	build             string
-	tc, sweep, expiry *ebpf.Program
-	xdp, pass, tap    *ebpf.Program
-	constants         *ebpf.Map
+	build          string
+	tc, sweep      *ebpf.Program
+	xdp, pass, tap *ebpf.Program
+	constants      *ebpf.Map
 }
 
 // Close lets go of the programs; what is attached or pinned lives on.
@@ -95,13 +94,13 @@ func (ps *programs) Close() error {
 	if ps == nil {
 		return nil
 	}
-	return errors.Join(ps.tc.Close(), ps.sweep.Close(), ps.expiry.Close(), ps.xdp.Close(), ps.pass.Close(), ps.tap.Close(), ps.constants.Close())
+	return errors.Join(ps.tc.Close(), ps.sweep.Close(), ps.xdp.Close(), ps.pass.Close(), ps.tap.Close(), ps.constants.Close())
 }
 
 // named are the programs that are pinned, by name.
 func (ps *programs) named() map[string]**ebpf.Program {
 	return map[string]**ebpf.Program{
-		programTC: &ps.tc, programSweep: &ps.sweep, programExpiry: &ps.expiry, programXDP: &ps.xdp, programPass: &ps.pass,
+		programTC: &ps.tc, programSweep: &ps.sweep, programXDP: &ps.xdp, programPass: &ps.pass,
 		programTap: &ps.tap,
 	}
 }
@@ -111,7 +110,6 @@ func (n *Node) loadTC(f family, number uint32, own maps.PoolMaps) (*programs, er
 	var to struct {
 		TC        *ebpf.Program `ebpf:"tc_lb"`
 		Sweep     *ebpf.Program `ebpf:"sweep_ports"`
-		Expiry    *ebpf.Program `ebpf:"start_expiry"`
 		Constants *ebpf.Map     `ebpf:".rodata"`
 	}
 	values := map[string]any{numberVariable: number}
@@ -119,7 +117,7 @@ func (n *Node) loadTC(f family, number uint32, own maps.PoolMaps) (*programs, er
 		return nil, err
 	}
 	return &programs{
-		build: n.objects[f].build, tc: to.TC, sweep: to.Sweep, expiry: to.Expiry, constants: to.Constants,
+		build: n.objects[f].build, tc: to.TC, sweep: to.Sweep, constants: to.Constants,
 	}, nil
 }
 

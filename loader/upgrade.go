@@ -89,7 +89,7 @@ func (n *Node) replacePrograms(ctx context.Context, p *pool) (err error) {
 	if err != nil {
 		return err
 	}
-	err = n.pinPrograms(ctx, p, fresh, programTC, programSweep, programExpiry)
+	err = n.pinPrograms(ctx, p, fresh, programTC, programSweep)
 	if err == nil { // with these the number has an owner
 		err = n.pin(ctx, p, filepath.Join(mapPins, rodataPin), fresh.constants)
 	}
@@ -128,7 +128,7 @@ func (n *Node) recoverPrograms(p *pool, found *remains, view *maps.Pool) (*progr
 	}
 	p.number = number
 	ps := found.programs
-	if ps == nil || ps.tc == nil || ps.sweep == nil || ps.expiry == nil {
+	if ps == nil || ps.tc == nil || ps.sweep == nil {
 		return nil, nil
 	}
 	if fit, err := ps.workOn(view.Maps()); err != nil || !fit {
@@ -143,7 +143,7 @@ func (n *Node) recoverPrograms(p *pool, found *remains, view *maps.Pool) (*progr
 // for others or be lost with their pin.
 func (ps *programs) workOn(own maps.PoolMaps) (bool, error) {
 	for program, tables := range map[*ebpf.Program][]*ebpf.Map{
-		ps.tc: {own.Flows, own.MemberStates}, ps.expiry: {own.Expiry},
+		ps.tc: {own.Flows, own.MemberStates}, ps.sweep: {own.Expiry},
 	} {
 		info, err := program.Info()
 		if err != nil {
@@ -164,7 +164,7 @@ func (ps *programs) workOn(own maps.PoolMaps) (bool, error) {
 // programs that there are now. It would keep the former ones, and what they work on.
 func (n *Node) ensureExpiry(ctx context.Context, p *pool) error {
 	ps := p.loaded()
-	if p.timer == ps.expiry {
+	if p.timer == ps.sweep {
 		return nil
 	}
 	if err := n.step(ctx, "start expiry timer"); err != nil {
@@ -174,10 +174,10 @@ func (n *Node) ensureExpiry(ctx context.Context, p *pool) error {
 }
 
 func (p *pool) startExpiry(ps *programs) error {
-	if err := maps.StartExpiry(ps.expiry); err != nil {
+	if err := maps.StartExpiry(ps.sweep); err != nil {
 		return err
 	}
-	p.timer = ps.expiry
+	p.timer = ps.sweep
 	return nil
 }
 

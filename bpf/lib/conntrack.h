@@ -39,7 +39,8 @@ static __always_inline void flow_count(__u32 slot, int n)
 }
 
 /* One direction's entry, from what was known of it so far. */
-static __noinline int flow_insert(const struct flow_key *key, const struct flow *from, __u32 now)
+static INLINE_IF_SMALL int flow_insert(const struct flow_key *key, const struct flow *from,
+				       __u32 now)
 {
 	struct flow_entry entry = { .flow = *from };
 
@@ -136,7 +137,7 @@ static __always_inline bool rst_true(const struct pkt *pkt, struct flow *flow)
 }
 
 /* SYN, FIN and RST on a flow. */
-static __noinline int flow_signal(struct pkt *pkt, struct flow *flow)
+static INLINE_IF_SMALL int flow_signal(struct pkt *pkt, struct flow *flow)
 {
 	struct flow *client = flow_client(pkt, flow);
 	bool from_member = flow->state & FLOW_MEMBER_SIDE;

@@ -88,7 +88,7 @@ __noinline __u32 place_of_turn(__u32 open, __u32 turn)
 
 /* The VIP's source addresses take turns; one that has no free port toward the member
  * is passed over. */
-static __noinline int address_open(struct opening *o, struct vip *vip, bool udp)
+static INLINE_IF_SMALL int address_open(struct opening *o, struct vip *vip, bool udp)
 {
 	struct member_state *ms = member_state_get(o->slot);
 	__u32 snats = vip->snats, turn = 0, i;
@@ -112,7 +112,7 @@ static __noinline int address_open(struct opening *o, struct vip *vip, bool udp)
 
 /* Gives back port and connection of a handshake that will not be, and whose entry is the
  * client's half by now. */
-static __noinline int opening_undo(struct opening *o)
+static __always_inline int opening_undo(struct opening *o)
 {
 	struct member_state *ms = ports_get(o->slot, o->snat);
 

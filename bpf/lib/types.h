@@ -259,8 +259,9 @@ struct sweep {
 enum sweep_flags {
 	SWEEP_PRESSURE = 1 << 0, /* the short limits: room is wanted */
 	SWEEP_RESET = 1 << 1,	 /* mark live flows FLOW_RESET: the member's drain has ended */
-	SWEEP_FULL = 1 << 2, /* closed flows go at once: the alternative is to refuse somebody */
-	SWEEP_END = 1 << 3,  /* everything goes: the address is no longer ours */
+	SWEEP_FULL = 1 << 2,  /* closed flows go at once: the alternative is to refuse somebody */
+	SWEEP_END = 1 << 3,   /* everything goes: the address is no longer ours */
+	SWEEP_START = 1 << 4, /* nothing is looked at: the timer starts */
 };
 
 /* Where the expiry goes on by itself while nobody calls it. */
