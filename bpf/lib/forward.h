@@ -17,12 +17,10 @@ static __always_inline int leave(ctx_t *ctx, struct pkt *pkt, const struct flow 
 }
 
 /* A packet of a flow in the table. */
-__noinline int forward(ctx_t *ctx, struct pkt *pkt, struct flow_entry *entry)
+static __always_inline int forward(ctx_t *ctx, struct pkt *pkt, struct flow_entry *entry)
 {
 	int rc = 0;
 
-	if (!pkt || !entry)
-		return -DROP_INTERNAL;
 	if (route_known(pkt, entry)) {
 		route_back(ctx, pkt, entry);
 	} else {
