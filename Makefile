@@ -21,7 +21,10 @@ FUMPT := $(CACHE)/bin/gofumpt
 # The objects in bpf/ were made by this compiler; another one makes others.
 CLANG_MAJOR := 19
 
-C_FILES = $(shell find bpf -name '*.[ch]' -not -path 'bpf/include/*' 2>/dev/null)
+C_FILES = $(shell find bpf tests/bench -name '*.[ch]' -not -path 'bpf/include/*' 2>/dev/null)
+
+# What `make generate` writes, and in bpf/ what it reads.
+GENERATED = bpf 'tests/bench/*_bpfel.*'
 
 # Packages whose tests need root and the kernel: they enter a laboratory, or load BPF.
 # The others are pure.
@@ -64,12 +67,12 @@ demo-clean: root build ## Remove what `make demo KEEP=1` has left
 
 .PHONY: generate
 generate: clang-version ## Compile the BPF programs and generate their Go bindings
-	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) $(GO) generate ./bpf/...
+	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) $(GO) generate ./bpf/... ./tests/bench/...
 
 .PHONY: generate-check
 generate-check: generate ## Fail where the committed BPF objects are not what the sources give
-	git diff --exit-code --stat -- bpf
-	@new=$$(git ls-files --others --exclude-standard -- bpf); \
+	git diff --exit-code --stat -- $(GENERATED)
+	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
 	if [ -n "$$new" ]; then echo "generated, but not committed: $$new" >&2; exit 1; fi
 
 .PHONY: clang-version
