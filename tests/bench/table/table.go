@@ -36,7 +36,9 @@ type Goal struct {
 	// AtMost or AtLeast is the bound; the other one is 0.
 	AtMost  float64 `json:"at_most,omitempty"`
 	AtLeast float64 `json:"at_least,omitempty"`
-	Reached bool    `json:"reached"`
+	// None says that there shall be nothing at all; Ratio is then the number itself.
+	None    bool `json:"none,omitempty"`
+	Reached bool `json:"reached"`
 }
 
 // Report is what a run has found.
@@ -51,6 +53,12 @@ type Report struct {
 
 // Add puts in what another part of the run has found.
 func (r *Report) Add(of Report) {
+	for key, value := range of.Conditions {
+		if r.Conditions == nil {
+			r.Conditions = map[string]string{}
+		}
+		r.Conditions[key] = value
+	}
 	r.Figures = append(r.Figures, of.Figures...)
 	r.Goals = append(r.Goals, of.Goals...)
 	r.Notes = append(r.Notes, of.Notes...)
@@ -76,6 +84,14 @@ func AtLeast(what, who, against string, own, other []float64, bound float64) Goa
 	g := compare(what, who, against, own, other)
 	g.AtLeast, g.Reached = bound, g.Ratio >= bound
 	return g
+}
+
+// None is a goal: none of the rounds shall have counted any.
+func None(what, who string, rounds []float64) Goal {
+	return Goal{
+		What: what, Who: who, Ratio: Median(rounds), Low: slices.Min(rounds), High: slices.Max(rounds),
+		None: true, Reached: slices.Max(rounds) == 0,
+	}
 }
 
 func compare(what, who, against string, own, other []float64) Goal {
@@ -137,6 +153,9 @@ func (r *Report) JSON(out io.Writer) error {
 }
 
 func (g *Goal) wanted() string {
+	if g.None {
+		return "0"
+	}
 	if g.AtMost > 0 {
 		return fmt.Sprintf("≤ %g", g.AtMost)
 	}
