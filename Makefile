@@ -118,9 +118,12 @@ scoreboard: root deps ## Print figures of reliability (ONLY=B2,B3, SEED=0x5eed, 
 	$(CACHE)/scoreboard $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED)) $(if $(MUTANTS),-mutants) $(if $(DEBUG),-v)
 
 .PHONY: bench
-bench: root deps ## Compare sidecar and floating IPs with HAProxy, nginx and nftables, in the same run
-	$(GO) run ./tests/bench/l7 -rounds 7 -seconds 2
+bench: root deps ## Measure us beside HAProxy, nftables and the limit (QUICK=1, JSON=file; ONLY=traffic,cost,pools)
+	$(GO) run ./tests/bench $(if $(QUICK),-quick) $(if $(JSON),-json $(JSON)) $(if $(ONLY),-only $(ONLY))
+ifeq ($(QUICK)$(ONLY),)
+	$(GO) run ./tests/bench/l7 -rounds 5 -seconds 1
 	$(GO) test ./loader/router -run '^$$' -bench Floating -benchtime 1x
+endif
 
 .PHONY: race
 race: root deps ## Run the tests of what works concurrently under the race detector

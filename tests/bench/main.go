@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"qlbaas/tests/bench/cost"
 	"qlbaas/tests/bench/table"
 	"qlbaas/tests/bench/traffic"
 	"qlbaas/tests/lab"
@@ -26,6 +27,7 @@ import (
 type options struct {
 	quick, verbose bool
 	json, only     string
+	rows           string
 }
 
 // part is one that can be run alone.
@@ -37,7 +39,10 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"traffic", func(ctx context.Context, o options) (table.Report, error) {
-			return traffic.Run(ctx, traffic.Options{Quick: o.quick, Log: o.log()})
+			return traffic.Run(ctx, traffic.Options{Quick: o.quick, Rows: o.rows, Log: o.log()})
+		}},
+		{"cost", func(ctx context.Context, o options) (table.Report, error) {
+			return cost.Run(ctx, cost.Options{Quick: o.quick})
 		}},
 	}
 }
@@ -48,6 +53,7 @@ func main() {
 	flag.BoolVar(&o.verbose, "v", false, "say on stderr what is measured")
 	flag.StringVar(&o.json, "json", "", "also write the report to this file")
 	flag.StringVar(&o.only, "only", "", "parts to run, as in traffic,cost")
+	flag.StringVar(&o.rows, "rows", "", "rows of traffic to measure, of single,many,bulk,anew,least,long")
 	flag.Parse()
 	os.Exit(lab.Enter(func() int {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -35,7 +35,11 @@ func (r *runner) bulkRow(ctx context.Context, who []*subject, how bulkLoad) erro
 		what = fmt.Sprintf("bulk upload, %d flows", how.flows)
 	}
 	all := map[string][]float64{}
-	for round := range r.rounds() + 1 {
+	warm := 1
+	if r.Quick {
+		warm = 0
+	}
+	for round := range r.rounds() + warm {
 		for i := range who {
 			s := who[(i+round)%len(who)]
 			m, err := r.move(ctx, s, how)
@@ -43,8 +47,8 @@ func (r *runner) bulkRow(ctx context.Context, who []*subject, how bulkLoad) erro
 				return fmt.Errorf("%s: %s: %w", what, s.name, err)
 			}
 			r.Log.Info("measured", "row", what, "round", round, "who", s.name, "rate", int(m.rate), "counts", m.counts)
-			if round == 0 {
-				continue // it warms up
+			if round < warm {
+				continue
 			}
 			if err := s.strayed(m.counts, float64(m.bytes)/segment); err != nil {
 				r.doubt(what, s.name, err)

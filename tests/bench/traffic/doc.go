@@ -8,7 +8,7 @@
 //
 // Each name is a network namespace, plugged into the bridge by a veth pair; the bridge is in
 // the program's own. "direct" is the client at the members without a balancer; where there
-// are many connections, half of them at each member. Each balancer has an address of its
+// are many connections, half of them at each member; a single one has the first. Each balancer has an address of its
 // own, so that what one leaves in the members' TIME_WAIT is in nobody else's way.
 //
 // # Rounds

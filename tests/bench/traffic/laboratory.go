@@ -3,6 +3,7 @@ package traffic
 import (
 	"bytes"
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"net"
@@ -13,8 +14,6 @@ import (
 	"slices"
 	"text/template"
 	"time"
-
-	"embed"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -65,7 +64,7 @@ type laboratory struct {
 	nodes    map[string]*loader.Node // by hook's name
 	pools    int
 	plugs    int
-	aliases  int // further addresses of members
+	aliases  int        // further addresses of members
 	vip      netip.Addr // the next one
 	// configurations are the peers' own, as they were given to them.
 	configurations []string

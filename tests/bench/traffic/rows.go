@@ -167,7 +167,7 @@ const natPorts = 64_000
 func (r *runner) long(ctx context.Context) error {
 	w := row{name: "64 connections, one per request, without a pause", who: r.named(oursTCX), load: load{connections: 64, close: true, seconds: longTime}}
 	if r.Quick {
-		w.load.seconds = 10
+		w.load.seconds = 5
 	}
 	s := w.who[0]
 	m, err := r.run(ctx, s, w.load)

@@ -20,6 +20,8 @@ import (
 type Options struct {
 	// Quick measures one round, to see that everything works.
 	Quick bool
+	// Rows are the groups of rows to measure, as in "single,bulk"; empty means all.
+	Rows string
 	// Log is told what is being measured; nil is silent.
 	Log *slog.Logger
 }
@@ -45,10 +47,17 @@ func Run(ctx context.Context, o Options) (_ table.Report, err error) {
 	defer func() { err = errors.Join(err, l.close()) }()
 	r := &runner{laboratory: l, Options: o, strange: map[string]bool{}}
 	r.report.Conditions = map[string]string{}
-	for _, part := range []func(context.Context) error{
-		r.conditions, r.single, r.many, r.bulkRows, r.anew, r.least, r.long,
-	} {
-		if err := part(ctx); err != nil {
+	if err := r.conditions(ctx); err != nil {
+		return r.report, err
+	}
+	for _, group := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{{"single", r.single}, {"many", r.many}, {"bulk", r.bulkRows}, {"anew", r.anew}, {"least", r.least}, {"long", r.long}} {
+		if o.Rows != "" && !slices.Contains(strings.Split(o.Rows, ","), group.name) {
+			continue
+		}
+		if err := group.measure(ctx); err != nil {
 			return r.report, err
 		}
 	}
@@ -114,6 +123,9 @@ func (r *runner) measure(ctx context.Context, w row) (samples, error) {
 	}
 	all := samples{}
 	for _, s := range w.who {
+		if r.Quick && !w.load.alone {
+			break
+		}
 		if err := r.warm(ctx, s, w.load); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", w.name, s.name, err)
 		}
@@ -185,5 +197,5 @@ func bulkTime(quick bool) time.Duration {
 	if quick {
 		return 200 * time.Millisecond
 	}
-	return 300 * time.Millisecond
+	return 250 * time.Millisecond
 }
