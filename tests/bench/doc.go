@@ -6,7 +6,7 @@
 //	make bench JSON=file                the table for programs, too
 //	go run ./tests/bench -only traffic  one part of it (traffic, cost, pools)
 //	go run ./tests/bench -only traffic -rows single,bulk
-//	                                    some rows of it (single, many, bulk, anew, least, long)
+//	                                    some rows of it (single, many, bulk, anew, two, least, long)
 //	go run ./tests/bench -v             says what it measures while it does
 //
 // It needs root and what `make deps` installs: haproxy, nginx, wrk, nftables. All of it

@@ -53,7 +53,7 @@ func main() {
 	flag.BoolVar(&o.verbose, "v", false, "say on stderr what is measured")
 	flag.StringVar(&o.json, "json", "", "also write the report to this file")
 	flag.StringVar(&o.only, "only", "", "parts to run, as in traffic,cost")
-	flag.StringVar(&o.rows, "rows", "", "rows of traffic to measure, of single,many,bulk,anew,least,long")
+	flag.StringVar(&o.rows, "rows", "", "rows of traffic to measure, of single,many,bulk,anew,two,least,long")
 	flag.Parse()
 	os.Exit(lab.Enter(func() int {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -154,7 +154,7 @@ func (l *laboratory) open(ctx context.Context, s *subject, how bulkLoad) (flows 
 		ask[0] = upload
 	}
 	for i := range how.flows {
-		f, err := l.client.Dial(ctx, "tcp4", s.bulk[i%len(s.bulk)].String())
+		f, err := l.clients[0].Dial(ctx, "tcp4", s.bulk[i%len(s.bulk)].String())
 		if err != nil {
 			return flows, err
 		}

@@ -13,7 +13,7 @@ func (r *runner) conditions(ctx context.Context) error {
 	for name, command := range map[string][]string{
 		"haproxy": {"haproxy", "-v"}, "nginx": {"nginx", "-v"}, "nft": {"nft", "--version"}, "wrk": {"wrk", "-v"},
 	} {
-		said, err := r.client.Run(ctx, command[0], command[1:]...)
+		said, err := r.clients[0].Run(ctx, command[0], command[1:]...)
 		if line, _, _ := strings.Cut(said, "\n"); line != "" { // wrk says it and fails
 			r.report.Conditions[name] = line
 		} else if err != nil {

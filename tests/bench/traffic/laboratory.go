@@ -41,6 +41,7 @@ const (
 
 var (
 	clientAddress = netip.MustParseAddr("172.16.0.4")
+	secondClient  = netip.MustParseAddr("172.16.0.5")
 	firstMember   = netip.MustParseAddr("172.16.0.9")
 	firstVIP      = netip.MustParseAddr("172.16.1.1")
 	// firstAlias begins the addresses by which pools have many members.
@@ -55,7 +56,7 @@ type laboratory struct {
 	lab     *lab.Lab
 	dir     string
 	bridge  netlink.Link
-	client  *lab.Host
+	clients []*lab.Host // the first one sends all but a single row
 	members [memberCount]*member
 	bulk    *bulkServers
 	// workers are the processes that are pinned for rows on one CPU.
@@ -96,7 +97,7 @@ func build(ctx context.Context) (_ *laboratory, err error) {
 	}
 	l.onClose(l.lab.Close)
 	for _, step := range []func(context.Context) error{
-		l.addBridge, l.addClient, l.addMembers, l.addDirect, l.addHAProxies, l.addNFTables, l.addFloors, l.addOurs, l.await,
+		l.addBridge, l.addClients, l.addMembers, l.addDirect, l.addHAProxies, l.addNFTables, l.addFloors, l.addOurs, l.await,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -186,9 +187,15 @@ func until(ctx context.Context, what string, try func() error) error {
 	}
 }
 
-func (l *laboratory) addClient(ctx context.Context) (err error) {
-	l.client, _, err = l.host(ctx, "client", clientAddress)
-	return err
+func (l *laboratory) addClients(ctx context.Context) error {
+	for i, address := range []netip.Addr{clientAddress, secondClient} {
+		h, _, err := l.host(ctx, fmt.Sprint("client", i+1), address)
+		if err != nil {
+			return err
+		}
+		l.clients = append(l.clients, h)
+	}
+	return nil
 }
 
 func (l *laboratory) addMembers(ctx context.Context) error {
@@ -287,7 +294,7 @@ func (l *laboratory) answers(ctx context.Context, at netip.AddrPort) error {
 	return until(ctx, at.String(), func() error {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		conn, err := l.client.Dial(ctx, "tcp4", at.String())
+		conn, err := l.clients[0].Dial(ctx, "tcp4", at.String())
 		if err == nil {
 			_ = conn.(*net.TCPConn).SetLinger(0) // it was only a knock
 			_ = conn.Close()

@@ -143,6 +143,28 @@ func (r *runner) anew(ctx context.Context) error {
 	return nil
 }
 
+// two clients have clocks of their own, and use the same ports: what a balancer that keeps
+// their ports and timestamps tells a member of one of them is in the way of the other one.
+func (r *runner) two(ctx context.Context) error {
+	w := row{name: "64 connections of two clients, one per request", who: r.named(direct, haproxyTCP, nftables, oursTCX, oursXDP), load: load{connections: 64, close: true, seconds: 1, clients: 2}}
+	all, err := r.measure(ctx, w)
+	if err != nil {
+		return err
+	}
+	what, p99 := "connections/s, one per request, 64 at once, two clients", "p99, one connection per request, 64 at once, two clients"
+	r.figures(w, what, "/s", all, rate)
+	r.figures(w, p99, "µs", all, tail)
+	for _, s := range w.who {
+		if s.ours {
+			own := all.of(s.name, rate)
+			r.goal(table.AtLeast(what, s.name, haproxyTCP, own, all.of(haproxyTCP, rate), 2))
+			r.goal(table.AtLeast(what, s.name, nftables, own, all.of(nftables, rate), 2))
+		}
+		r.noRejects(w.name, s, all[s.name])
+	}
+	return nil
+}
+
 // noRejects reports how many SYNs members have refused.
 func (r *runner) noRejects(what string, s *subject, all []sample) {
 	var rejects, made []float64

@@ -53,7 +53,7 @@ func Run(ctx context.Context, o Options) (_ table.Report, err error) {
 	for _, group := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"single", r.single}, {"many", r.many}, {"bulk", r.bulkRows}, {"anew", r.anew}, {"least", r.least}, {"long", r.long}} {
+	}{{"single", r.single}, {"many", r.many}, {"bulk", r.bulkRows}, {"anew", r.anew}, {"two", r.two}, {"least", r.least}, {"long", r.long}} {
 		if o.Rows != "" && !slices.Contains(strings.Split(o.Rows, ","), group.name) {
 			continue
 		}

@@ -172,7 +172,7 @@ func (l *laboratory) wire(h *lab.Host, tap string, vip netip.Addr) (w floor.Wire
 	if w.VIP, err = peer(h, vip); err != nil {
 		return w, err
 	}
-	if w.Client, err = peer(l.client, clientAddress); err != nil {
+	if w.Client, err = peer(l.clients[0], clientAddress); err != nil {
 		return w, err
 	}
 	for i, m := range l.members {

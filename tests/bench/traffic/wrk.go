@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,8 @@ type load struct {
 	// alone keeps everything on one CPU.
 	alone   bool
 	seconds int
+	// clients share the connections; 0 means one of them has all.
+	clients int
 }
 
 // sample is what one run of wrk has measured.
@@ -62,8 +65,7 @@ func (l *laboratory) run(ctx context.Context, s *subject, how load) (m sample, e
 	if err != nil {
 		return m, err
 	}
-	said, err := l.wrk(ctx, s.requests, how)
-	if err != nil {
+	if m, err = l.wrk(ctx, s.requests, how); err != nil {
 		return m, err
 	}
 	ended, err := readClock()
@@ -78,22 +80,44 @@ func (l *laboratory) run(ctx context.Context, s *subject, how load) (m sample, e
 	if rejected[1], err = l.rejects(); err != nil {
 		return m, err
 	}
-	if m, err = parse(said); err != nil {
-		return m, err
-	}
 	m.busy = ended.busy(began).Seconds() * 1e6 / m.requests
 	m.took = 1e6 * float64(how.connections) / m.rate
 	m.counts, m.rejects = after.since(before), rejected[1]-rejected[0]
 	return m, nil
 }
 
-// wrk runs it at the client and returns what it says.
-func (l *laboratory) wrk(ctx context.Context, targets []netip.AddrPort, how load) (string, error) {
+// wrk runs it at the clients and returns what they have measured together.
+func (l *laboratory) wrk(ctx context.Context, targets []netip.AddrPort, how load) (sample, error) {
+	clients := l.clients[:max(how.clients, 1)]
+	how.connections /= len(clients)
 	args, err := l.wrkArguments(targets, how, fmt.Sprintf("-d%ds", how.seconds))
 	if err != nil {
-		return "", err
+		return sample{}, err
 	}
-	return l.client.Run(ctx, args[0], args[1:]...)
+	parts, errs := make([]sample, len(clients)), make([]error, len(clients))
+	var running sync.WaitGroup
+	for i, c := range clients {
+		running.Go(func() {
+			said, err := c.Run(ctx, args[0], args[1:]...)
+			if err == nil {
+				parts[i], err = parse(said)
+			}
+			errs[i] = err
+		})
+	}
+	running.Wait()
+	return together(parts), errors.Join(errs...)
+}
+
+// together adds what clients have measured side by side; the slower one's times count.
+func together(parts []sample) (all sample) {
+	for _, m := range parts {
+		all.requests += m.requests
+		all.rate += m.rate
+		all.p50, all.p99 = max(all.p50, m.p50), max(all.p99, m.p99)
+		all.trouble += m.trouble
+	}
+	return all
 }
 
 // warm lets wrk run for a moment.
@@ -106,7 +130,7 @@ func (l *laboratory) warm(ctx context.Context, s *subject, how load) error {
 	if err != nil {
 		return err
 	}
-	p, err := l.client.Start(exec.Command(args[0], args[1:]...))
+	p, err := l.clients[0].Start(exec.Command(args[0], args[1:]...))
 	if err != nil {
 		return err
 	}
