@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 
 	"qlbaas/tests/bench/table"
 )
@@ -137,16 +138,14 @@ func (r *runner) anew(ctx context.Context) error {
 		}
 		r.goal(table.AtMost(p99, s.name, haproxyTCP, all.of(s.name, tail), all.of(haproxyTCP, tail), 1))
 	}
-	for _, s := range w.who {
-		r.noRejects(w.name, s, all[s.name])
-	}
+	r.refused(w.name, w, all)
 	return nil
 }
 
 // two clients have clocks of their own, and use the same ports: what a balancer that keeps
 // their ports and timestamps tells a member of one of them is in the way of the other one.
 func (r *runner) two(ctx context.Context) error {
-	w := row{name: "64 connections of two clients, one per request", who: r.named(direct, haproxyTCP, nftables, oursTCX, oursXDP), load: load{connections: 64, close: true, seconds: 1, clients: 2}}
+	w := row{name: "64 connections of two clients, one per request", who: r.named(direct, haproxyTCP, nftables, oursTCX), load: load{connections: 64, close: true, seconds: 1, clients: 2}}
 	all, err := r.measure(ctx, w)
 	if err != nil {
 		return err
@@ -160,23 +159,28 @@ func (r *runner) two(ctx context.Context) error {
 			r.goal(table.AtLeast(what, s.name, haproxyTCP, own, all.of(haproxyTCP, rate), 2))
 			r.goal(table.AtLeast(what, s.name, nftables, own, all.of(nftables, rate), 2))
 		}
-		r.noRejects(w.name, s, all[s.name])
 	}
+	r.refused(w.name, w, all)
 	return nil
 }
 
-// noRejects reports how many SYNs members have refused.
-func (r *runner) noRejects(what string, s *subject, all []sample) {
-	var rejects, made []float64
-	for _, m := range all {
-		rejects, made = append(rejects, float64(m.rejects)), append(made, m.requests)
+// refused reports how many segments members have refused, of how many connections.
+func (r *runner) refused(what string, w row, all samples) {
+	var made []string
+	for _, s := range w.who {
+		var rejects []float64
+		var connections float64
+		for _, m := range all[s.name] {
+			rejects = append(rejects, float64(m.rejects))
+			connections += m.requests
+		}
+		made = append(made, fmt.Sprintf("%s %.0f", s.name, connections))
+		r.report.Figures = append(r.report.Figures, table.Of("PAWS rejects, "+what, s.name, "", rejects))
+		if s.ours {
+			r.goal(table.None("PAWS rejects, "+what, s.name, rejects))
+		}
 	}
-	what = "PAWS rejects, " + what
-	r.report.Figures = append(r.report.Figures, table.Of(what, s.name, "", rejects),
-		table.Of("connections made, "+what[len("PAWS rejects, "):], s.name, "", made))
-	if s.ours {
-		r.goal(table.None(what, s.name, rejects))
-	}
+	r.note("connections made, %s: %s", what, strings.Join(made, ", "))
 }
 
 // longTime is how long connections are made without a pause, once.
@@ -201,8 +205,8 @@ func (r *runner) long(ctx context.Context) error {
 	name := fmt.Sprintf("one run of %d s", w.load.seconds)
 	r.figures(w, "connections/s, one per request, 64 at once, "+name, "/s", all, rate)
 	r.figures(w, "p99, one connection per request, 64 at once, "+name, "µs", all, tail)
-	r.noRejects(name, s, all[s.name])
-	r.note("%s, %s: %.0f connections were made, %.2f times the %d ports there are toward both members; a port rests 60 s in a member's TIME_WAIT",
-		s.name, name, m.requests, m.requests/(natPorts*memberCount), natPorts*memberCount)
+	r.refused("64 at once, one per request, "+name, w, all)
+	r.note("%s, %s: each of the %d ports toward both members was used %.2f times; a member remembers one for 60 s (TIME_WAIT)",
+		s.name, name, natPorts*memberCount, m.requests/(natPorts*memberCount))
 	return nil
 }
