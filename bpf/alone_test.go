@@ -65,11 +65,11 @@ func (a *alone) startTimer(silent uint32) {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
 	var to struct {
-		Expiry *ebpf.Program `ebpf:"start_expiry"`
+		Sweep *ebpf.Program `ebpf:"sweep_ports"`
 	}
 	a.must(spec.LoadAndAssign(&to, &ebpf.CollectionOptions{MapReplacements: all}))
-	a.Cleanup(func() { to.Expiry.Close() })
-	a.must(maps.StartExpiry(to.Expiry))
+	a.Cleanup(func() { to.Sweep.Close() })
+	a.must(maps.StartExpiry(to.Sweep))
 }
 
 // come lets a thousand connections a second come and go, and those that stay say

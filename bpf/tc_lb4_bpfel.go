@@ -79,7 +79,8 @@ const (
 	Lb4EventEVENT_ARP_CONFLICT    Lb4Event = 0
 	Lb4EventEVENT_NAT_PRESSURE    Lb4Event = 1
 	Lb4EventEVENT_COOKIE_ACCEPTED Lb4Event = 2
-	Lb4EventEVENT_MAX             Lb4Event = 3
+	Lb4EventEVENT_OUTSIDE         Lb4Event = 3
+	Lb4EventEVENT_MAX             Lb4Event = 4
 )
 
 type Lb4Expiry struct {
@@ -111,6 +112,14 @@ type Lb4Flow struct {
 	Serial  uint32
 }
 
+type Lb4FlowEntry struct {
+	_      structs.HostLayout
+	Flow   Lb4Flow
+	Routed uint32
+	Mtu    uint16
+	Dmac   [6]uint8
+}
+
 type Lb4FlowKey struct {
 	_     structs.HostLayout
 	Saddr Lb4Addr
@@ -135,11 +144,12 @@ const (
 )
 
 type Lb4HalfOpen struct {
-	_       structs.HostLayout
-	Flow    Lb4Flow
-	Ring    uint32
-	Window  uint16
-	Segment uint16
+	_        structs.HostLayout
+	Flow     Lb4Flow
+	Ring     uint32
+	Window   uint16
+	Segment  uint16
+	Reserved uint32
 }
 
 type Lb4HalfOpenKey struct {
@@ -264,6 +274,7 @@ const (
 	Lb4SweepFlagsSWEEP_RESET    Lb4SweepFlags = 2
 	Lb4SweepFlagsSWEEP_FULL     Lb4SweepFlags = 4
 	Lb4SweepFlagsSWEEP_END      Lb4SweepFlags = 8
+	Lb4SweepFlagsSWEEP_START    Lb4SweepFlags = 16
 )
 
 type Lb4Verdict uint32
@@ -341,7 +352,6 @@ const (
 	Lb4MapVerdicts             = "verdicts"
 	Lb4MapVips                 = "vips"
 	Lb4MapWeights              = "weights"
-	Lb4ProgStartExpiry         = "start_expiry"
 	Lb4ProgSweepPorts          = "sweep_ports"
 	Lb4ProgTcLb                = "tc_lb"
 	Lb4VarCalmHandshakes       = "calm_handshakes"
@@ -407,9 +417,8 @@ type Lb4Specs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb4ProgramSpecs struct {
-	StartExpiry *ebpf.ProgramSpec `ebpf:"start_expiry"`
-	SweepPorts  *ebpf.ProgramSpec `ebpf:"sweep_ports"`
-	TcLb        *ebpf.ProgramSpec `ebpf:"tc_lb"`
+	SweepPorts *ebpf.ProgramSpec `ebpf:"sweep_ports"`
+	TcLb       *ebpf.ProgramSpec `ebpf:"tc_lb"`
 }
 
 // Lb4MapSpecs contains maps before they are loaded into the kernel.
@@ -559,14 +568,12 @@ type Lb4Variables struct {
 //
 // It can be passed to LoadLb4Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb4Programs struct {
-	StartExpiry *ebpf.Program `ebpf:"start_expiry"`
-	SweepPorts  *ebpf.Program `ebpf:"sweep_ports"`
-	TcLb        *ebpf.Program `ebpf:"tc_lb"`
+	SweepPorts *ebpf.Program `ebpf:"sweep_ports"`
+	TcLb       *ebpf.Program `ebpf:"tc_lb"`
 }
 
 func (p *Lb4Programs) Close() error {
 	return _Lb4Close(
-		p.StartExpiry,
 		p.SweepPorts,
 		p.TcLb,
 	)

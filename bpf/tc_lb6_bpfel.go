@@ -79,7 +79,8 @@ const (
 	Lb6EventEVENT_ARP_CONFLICT    Lb6Event = 0
 	Lb6EventEVENT_NAT_PRESSURE    Lb6Event = 1
 	Lb6EventEVENT_COOKIE_ACCEPTED Lb6Event = 2
-	Lb6EventEVENT_MAX             Lb6Event = 3
+	Lb6EventEVENT_OUTSIDE         Lb6Event = 3
+	Lb6EventEVENT_MAX             Lb6Event = 4
 )
 
 type Lb6Expiry struct {
@@ -111,6 +112,14 @@ type Lb6Flow struct {
 	Serial  uint32
 }
 
+type Lb6FlowEntry struct {
+	_      structs.HostLayout
+	Flow   Lb6Flow
+	Routed uint32
+	Mtu    uint16
+	Dmac   [6]uint8
+}
+
 type Lb6FlowKey struct {
 	_     structs.HostLayout
 	Saddr Lb6Addr
@@ -135,11 +144,12 @@ const (
 )
 
 type Lb6HalfOpen struct {
-	_       structs.HostLayout
-	Flow    Lb6Flow
-	Ring    uint32
-	Window  uint16
-	Segment uint16
+	_        structs.HostLayout
+	Flow     Lb6Flow
+	Ring     uint32
+	Window   uint16
+	Segment  uint16
+	Reserved uint32
 }
 
 type Lb6HalfOpenKey struct {
@@ -264,6 +274,7 @@ const (
 	Lb6SweepFlagsSWEEP_RESET    Lb6SweepFlags = 2
 	Lb6SweepFlagsSWEEP_FULL     Lb6SweepFlags = 4
 	Lb6SweepFlagsSWEEP_END      Lb6SweepFlags = 8
+	Lb6SweepFlagsSWEEP_START    Lb6SweepFlags = 16
 )
 
 type Lb6Verdict uint32
@@ -341,7 +352,6 @@ const (
 	Lb6MapVerdicts             = "verdicts"
 	Lb6MapVips                 = "vips"
 	Lb6MapWeights              = "weights"
-	Lb6ProgStartExpiry         = "start_expiry"
 	Lb6ProgSweepPorts          = "sweep_ports"
 	Lb6ProgTcLb                = "tc_lb"
 	Lb6VarCalmHandshakes       = "calm_handshakes"
@@ -407,9 +417,8 @@ type Lb6Specs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type Lb6ProgramSpecs struct {
-	StartExpiry *ebpf.ProgramSpec `ebpf:"start_expiry"`
-	SweepPorts  *ebpf.ProgramSpec `ebpf:"sweep_ports"`
-	TcLb        *ebpf.ProgramSpec `ebpf:"tc_lb"`
+	SweepPorts *ebpf.ProgramSpec `ebpf:"sweep_ports"`
+	TcLb       *ebpf.ProgramSpec `ebpf:"tc_lb"`
 }
 
 // Lb6MapSpecs contains maps before they are loaded into the kernel.
@@ -559,14 +568,12 @@ type Lb6Variables struct {
 //
 // It can be passed to LoadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type Lb6Programs struct {
-	StartExpiry *ebpf.Program `ebpf:"start_expiry"`
-	SweepPorts  *ebpf.Program `ebpf:"sweep_ports"`
-	TcLb        *ebpf.Program `ebpf:"tc_lb"`
+	SweepPorts *ebpf.Program `ebpf:"sweep_ports"`
+	TcLb       *ebpf.Program `ebpf:"tc_lb"`
 }
 
 func (p *Lb6Programs) Close() error {
 	return _Lb6Close(
-		p.StartExpiry,
 		p.SweepPorts,
 		p.TcLb,
 	)

@@ -61,9 +61,10 @@ func (s Sweep) flags() (flags uint32) {
 }
 
 // StartExpiry starts the pool's timer, or hands it over to the objects that program (the
-// pool's start_expiry) belongs to. It looks after the flows while nobody calls Sweep.Run.
+// pool's sweep_ports) belongs to. It looks after the flows while nobody calls Sweep.Run.
 func StartExpiry(program *ebpf.Program) error {
-	rc, err := program.Run(&ebpf.RunOptions{})
+	args := bpf.Lb4Sweep{Flags: uint32(bpf.Lb4SweepFlagsSWEEP_START)}
+	rc, err := program.Run(&ebpf.RunOptions{Context: &args})
 	if err == nil && rc != 0 {
 		err = errors.New("the kernel refuses")
 	}

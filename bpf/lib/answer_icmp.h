@@ -53,7 +53,7 @@ static __always_inline int quote_cut(ctx_t *ctx, struct answer_icmp *f, bool udp
 }
 
 /* Turns the packet into the error. 0, or it must be dropped without an answer. */
-static __noinline int answer_icmp(ctx_t *ctx, struct pkt *pkt, const __u8 *macs)
+static INLINE_IF_SMALL int answer_icmp(ctx_t *ctx, struct pkt *pkt, const __u8 *macs)
 {
 	bool udp = pkt->key.proto == IPPROTO_UDP;
 	__u32 sum_off = udp ? UDP_SUM_OFF : TCP_SUM_OFF;

@@ -112,7 +112,7 @@ static __always_inline void answer_to_sender(const struct pkt *pkt, struct answe
 
 /* The same for the peer. It waits for what comes after all that the sender has shown so
  * far; the packet itself may be a keepalive, which stands before that. */
-static __noinline int answer_to_peer(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
+static __always_inline int answer_to_peer(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
 {
 	struct answer_tcp a = {
 		.saddr = flow->saddr,

@@ -111,7 +111,7 @@ static __always_inline void cookie_fill(struct cookie_packet *p, const struct pk
 }
 
 /* The number for a SYN; negative: none. */
-static __noinline __s64 cookie_make(const struct pkt *pkt, __u32 size)
+static __always_inline __s64 cookie_make(const struct pkt *pkt, __u32 size)
 {
 	struct cookie_packet p = {};
 
@@ -119,7 +119,7 @@ static __noinline __s64 cookie_make(const struct pkt *pkt, __u32 size)
 	return cookie_generate(&p);
 }
 
-static __noinline int cookie_right(const struct pkt *pkt, __u32 ack, __u32 size)
+static INLINE_IF_SMALL int cookie_right(const struct pkt *pkt, __u32 ack, __u32 size)
 {
 	struct cookie_packet p = {};
 
@@ -128,7 +128,7 @@ static __noinline int cookie_right(const struct pkt *pkt, __u32 ack, __u32 size)
 }
 
 /* The size that was answered to a SYN whose number the packet acknowledges, + 1. */
-static __noinline int cookie_answered_size(const struct pkt *pkt)
+static __always_inline int cookie_answered_size(const struct pkt *pkt)
 {
 	__u32 size;
 
@@ -145,7 +145,7 @@ static __noinline int cookie_answered_size(const struct pkt *pkt)
  * three too low. The first is nobody's. The second is the probe of a client that waits
  * for a window, because its ACK got lost: it has the number before the next one.
  */
-static __noinline int cookie_read(ctx_t *ctx, struct pkt *pkt)
+static INLINE_IF_SMALL int cookie_read(ctx_t *ctx, struct pkt *pkt)
 {
 	int size = cookie_answered_size(pkt);
 	__be16 window = 0;

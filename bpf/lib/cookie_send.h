@@ -80,7 +80,7 @@ __noinline int cookie_ask(ctx_t *ctx, struct pkt *pkt)
 
 /* The member has answered: it gets its ACK, and the client one that opens the window.
  * The member is known by the frame; the client's next hop the kernel may have to find. */
-static __noinline int cookie_complete(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
+static INLINE_IF_SMALL int cookie_complete(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
 {
 	struct answer_tcp a = {};
 	__u8 macs[2 * ETH_ALEN];

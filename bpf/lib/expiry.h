@@ -97,3 +97,16 @@ static __always_inline void expiry_called(__u32 now)
 	if (e)
 		e->called = now;
 }
+
+/* Starts the pool's timer, or hands it over to this program. Returns 0, or 1 if the
+ * kernel refuses. */
+static __always_inline int expiry_start(void)
+{
+	struct expiry *e = expiry_get();
+
+	if (!e)
+		return 1;
+	bpf_timer_init(&e->timer, &expiry, CLOCK_MONOTONIC); /* -EBUSY: there is one */
+	return bpf_timer_set_callback(&e->timer, expiry_tick) ||
+	       bpf_timer_start(&e->timer, TICK_IDLE, 0);
+}

@@ -78,12 +78,12 @@ static __always_inline int nat_headers(ctx_t *ctx, struct pkt *pkt, const struct
 }
 
 /* A function of its own for its stack: IPv6 has eight words to hold. */
-static __noinline __u64 nat_addr_diff(const struct pkt *pkt, const struct flow *flow)
+static INLINE_IF_SMALL __u64 nat_addr_diff(const struct pkt *pkt, const struct flow *flow)
 {
 	return csum_addr(&pkt->key.saddr, &flow->saddr) + csum_addr(&pkt->key.daddr, &flow->daddr);
 }
 
-static __noinline int nat_apply(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
+static __always_inline int nat_apply(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
 {
 	bool udp = pkt->key.proto == IPPROTO_UDP;
 	__u64 addr_diff, diff;
@@ -121,21 +121,4 @@ static __always_inline void member_count(const struct pkt *pkt, const struct flo
 		c->packets_in += pkt->segs;
 		c->bytes_in += pkt->bytes;
 	}
-}
-
-/* Turns the packet into what the other side shall see. */
-__noinline int forward(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
-{
-	int rc;
-
-	if (!pkt || !flow)
-		return -DROP_INTERNAL;
-	rc = route(ctx, pkt, flow);
-	if (rc)
-		return rc;
-	rc = nat_apply(ctx, pkt, flow);
-	if (rc)
-		return rc;
-	member_count(pkt, flow);
-	return STOP_FORWARD;
 }

@@ -56,7 +56,7 @@ static long sum_step(__u32 step __attribute__((unused)), struct sum_walk *walk)
 }
 
 /* Is the internet checksum over these bytes, and a pseudo header, right? */
-__noinline int sum_right(ctx_t *ctx, __u32 off, __u32 len, __u64 pseudo)
+static INLINE_IF_SMALL int sum_right(ctx_t *ctx, __u32 off, __u32 len, __u64 pseudo)
 {
 	struct sum_walk walk = {
 		.ctx = ctx,

@@ -64,7 +64,8 @@ static long schedule_step(__u32 step __attribute__((unused)), struct schedule_se
 	return 1;
 }
 
-static __noinline __u32 choose_scheduled(struct vip *vip, struct pool_state *ps, struct pkt *pkt)
+static __always_inline __u32 choose_scheduled(struct vip *vip, struct pool_state *ps,
+					      struct pkt *pkt)
 {
 	struct schedule_search search = {
 		.vip = vip,
@@ -138,7 +139,7 @@ static long least_try(__u32 try __attribute__((unused)), struct least_search *se
 
 #define LEAST_TRIES 8
 
-static __noinline __u32 choose_least(struct vip *vip, struct pool_state *ps, __u32 avoid)
+static __always_inline __u32 choose_least(struct vip *vip, struct pool_state *ps, __u32 avoid)
 {
 	struct least_search search = { .vip = vip, .conns = conns_get(), .avoid = avoid };
 
@@ -187,7 +188,7 @@ static __always_inline void *affinity_table(void)
 }
 
 /* The member that the client had before, if it may have it again. */
-static __noinline __u32 affinity_find(struct vip *vip, struct pkt *pkt)
+static __always_inline __u32 affinity_find(struct vip *vip, struct pkt *pkt)
 {
 	void *table = affinity_table();
 	struct affinity *a = table ? bpf_map_lookup_elem(table, &pkt->key.saddr) : NULL;
@@ -203,7 +204,7 @@ static __noinline __u32 affinity_find(struct vip *vip, struct pkt *pkt)
 
 /* Remembers the method's choice. Two SYNs of one client at once on two CPUs get one
  * member: the second takes what the first wrote. */
-static __noinline __u32 affinity_remember(struct vip *vip, struct pkt *pkt, __u32 slot)
+static __always_inline __u32 affinity_remember(struct vip *vip, struct pkt *pkt, __u32 slot)
 {
 	struct affinity fresh = { .slot = slot, .seen = pkt->now }, *a;
 	struct member *m = member_get(vip, slot);

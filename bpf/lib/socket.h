@@ -13,7 +13,7 @@
 
 /* Has the namespace a connection that a packet with this key belongs to? Returns its state,
  * as in BPF_TCP_…, or 0. */
-__noinline int socket_has(ctx_t *ctx, const struct flow_key *key)
+static INLINE_IF_SMALL int socket_has(ctx_t *ctx, const struct flow_key *key)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;

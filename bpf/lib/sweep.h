@@ -83,8 +83,8 @@ static __always_inline __u32 flow_limit_ticks(const struct sweep_walk *walk, __u
 	return walk->vip->rest_sec * TICKS_PER_SEC;
 }
 
-static __noinline int sweep_flow(struct sweep_walk *walk, const struct flow_key *member_key,
-				 struct flow *member)
+static __always_inline int sweep_flow(struct sweep_walk *walk, const struct flow_key *member_key,
+				      struct flow *member)
 {
 	struct flow_key key = {};
 	__u32 seen, other, limit;
@@ -134,9 +134,9 @@ static __always_inline __u32 half_open_limit_ticks(const struct sweep_walk *walk
 	return walk->vip->half_open_sec * TICKS_PER_SEC;
 }
 
-static __noinline int sweep_half_open(struct sweep_walk *walk,
-				      const struct half_open_key *member_key,
-				      struct half_open *member)
+static __always_inline int sweep_half_open(struct sweep_walk *walk,
+					   const struct half_open_key *member_key,
+					   struct half_open *member)
 {
 	struct half_open_key key = { .pool = member_key->pool };
 	struct half_open *client;
@@ -182,7 +182,7 @@ static __always_inline void sweep_orphan(struct sweep_walk *walk, const struct h
 		conns_add(walk->slot, 1);
 }
 
-static __noinline int sweep_port(struct sweep_walk *walk, __u32 pos)
+static __always_inline int sweep_port(struct sweep_walk *walk, __u32 pos)
 {
 	struct half_open_key key = { .pool = pool_number };
 	struct half_open *half;

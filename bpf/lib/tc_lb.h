@@ -20,14 +20,17 @@ int tc_lb(struct __sk_buff *ctx)
 	return lb(ctx);
 }
 
-/* Walks job->words words of one member's ports. Returns 0, or 1 if there is no
- * such member. */
+/* Walks job->words words of one member's ports. Returns 0, or 1 if there is no such
+ * member. With SWEEP_START it starts the timer instead: two programs would each bring
+ * all that the expiry consists of. */
 SEC("syscall")
 int sweep_ports(struct sweep *job)
 {
 	struct sweep slice = *job;
 	__u32 now = bpf_ktime_get_ns() >> 20;
 
+	if (slice.flags & SWEEP_START)
+		return expiry_start();
 	expiry_called(now);
 	if (!member_state_get(slice.slot))
 		return 1;
@@ -36,18 +39,4 @@ int sweep_ports(struct sweep *job)
 	job->expired = slice.expired;
 	job->healed = slice.healed;
 	return 0;
-}
-
-/* Starts the pool's timer, or hands it over to this program. Returns 0, or 1 if the
- * kernel refuses. */
-SEC("syscall")
-int start_expiry(void *ctx __attribute__((unused)))
-{
-	struct expiry *e = expiry_get();
-
-	if (!e)
-		return 1;
-	bpf_timer_init(&e->timer, &expiry, CLOCK_MONOTONIC); /* -EBUSY: there is one */
-	return bpf_timer_set_callback(&e->timer, expiry_tick) ||
-	       bpf_timer_start(&e->timer, TICK_IDLE, 0);
 }

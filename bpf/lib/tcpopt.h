@@ -52,7 +52,7 @@ static long option_step(__u32 step __attribute__((unused)), struct option_walk *
 	return 0;
 }
 
-static __noinline __u32 timestamp_walk(ctx_t *ctx, __u32 off, __u32 len)
+static INLINE_IF_SMALL __u32 timestamp_walk(ctx_t *ctx, __u32 off, __u32 len)
 {
 	struct option_walk walk = {};
 
