@@ -115,6 +115,7 @@ func runAll(ctx context.Context, o options) error {
 	var errs []error
 	for _, p := range chosen {
 		began := time.Now()
+		fmt.Fprintln(os.Stderr, "measuring", p.name)
 		found, err := apart(ctx, p.name)
 		errs = append(errs, err)
 		report.Add(found)
