@@ -21,12 +21,14 @@ static __always_inline int forward(ctx_t *ctx, struct pkt *pkt, struct flow_entr
 {
 	int rc = 0;
 
-	if (route_known(pkt, entry)) {
+	if (route_known(pkt, entry, ROUTE_TICKS)) {
 		route_back(ctx, pkt, entry);
 	} else {
 		rc = route(ctx, pkt, &entry->flow);
-		if (!rc && !pkt->resolve && pkt->out == hook_ifindex(ctx))
-			route_keep(pkt, entry);
+		if (!rc && !pkt->resolve && pkt->out == hook_ifindex(ctx)) {
+			route_keep(entry, pkt->dmac, pkt->mtu, pkt->now);
+			route_mate(ctx, pkt, &entry->flow);
+		}
 	}
 	return rc ? rc : leave(ctx, pkt, &entry->flow);
 }

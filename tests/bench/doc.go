@@ -9,8 +9,8 @@
 //	                                    some rows of it (single, many, bulk, anew, two, least, long)
 //	go run ./tests/bench -v             says what it measures while it does
 //
-// It needs root and what `make deps` installs: haproxy, nginx, wrk, nftables. All of it
-// happens in namespaces that end with the command.
+// It needs root and what `make deps` installs: haproxy, nginx, wrk, nftables. Each part runs
+// in a process and in namespaces of its own, which end with it.
 //
 // Goals are ratios of two figures measured seconds apart: of one round, and then the median
 // over rounds. They are what we want, not what is checked: the exit code is 0 if everything

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"slices"
@@ -18,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"qlbaas/tests/bench/cost"
+	"qlbaas/tests/bench/pools"
 	"qlbaas/tests/bench/table"
 	"qlbaas/tests/bench/traffic"
 	"qlbaas/tests/lab"
@@ -25,12 +29,13 @@ import (
 
 // options are the command line's.
 type options struct {
-	quick, verbose bool
-	json, only     string
-	rows           string
+	quick, verbose   bool
+	json, only, rows string
+	child            string // the part that this process runs, and nothing else
 }
 
-// part is one that can be run alone.
+// part is one that can be run alone. Each has a private world of its own, and leaves in it
+// what it likes.
 type part struct {
 	name string
 	run  func(context.Context, options) (table.Report, error)
@@ -44,6 +49,9 @@ func parts() []part {
 		{"cost", func(ctx context.Context, o options) (table.Report, error) {
 			return cost.Run(ctx, cost.Options{Quick: o.quick})
 		}},
+		{"pools", func(ctx context.Context, o options) (table.Report, error) {
+			return pools.Run(ctx, pools.Options{Quick: o.quick, Log: o.log()})
+		}},
 	}
 }
 
@@ -54,16 +62,39 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "also write the report to this file")
 	flag.StringVar(&o.only, "only", "", "parts to run, as in traffic,cost")
 	flag.StringVar(&o.rows, "rows", "", "rows of traffic to measure, of single,many,bulk,anew,two,least,long")
+	flag.StringVar(&o.child, "child", "", "run this part here and print its report; for the command itself")
 	flag.Parse()
-	os.Exit(lab.Enter(func() int {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
-		if err := run(ctx, o); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
+	// A child is killed when the thread that started it ends; the main one does not.
+	runtime.LockOSThread()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := start(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func start(ctx context.Context, o options) error {
+	if o.child == "" {
+		return runAll(ctx, o)
+	}
+	chosen, err := choose(o.child)
+	if err != nil {
+		return err
+	}
+	code := lab.Enter(func() int {
+		report, err := chosen[0].run(ctx, o)
+		if err = errors.Join(err, report.JSON(os.Stdout)); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", o.child, err)
 			return 1
 		}
 		return 0
-	}))
+	})
+	if code != 0 {
+		return fmt.Errorf("%s has failed", o.child)
+	}
+	return nil
 }
 
 func (o options) log() *slog.Logger {
@@ -74,8 +105,8 @@ func (o options) log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(to, nil))
 }
 
-// run runs the parts and prints what all of them have found.
-func run(ctx context.Context, o options) error {
+// runAll runs the parts, one after the other, and prints what all of them have found.
+func runAll(ctx context.Context, o options) error {
 	chosen, err := choose(o.only)
 	if err != nil {
 		return err
@@ -84,10 +115,9 @@ func run(ctx context.Context, o options) error {
 	var errs []error
 	for _, p := range chosen {
 		began := time.Now()
-		found, err := p.run(ctx, o)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
-		}
+		fmt.Fprintln(os.Stderr, "measuring", p.name)
+		found, err := apart(ctx, p.name)
+		errs = append(errs, err)
 		report.Add(found)
 		report.Conditions["time for "+p.name] = time.Since(began).Round(time.Second).String()
 	}
@@ -96,6 +126,22 @@ func run(ctx context.Context, o options) error {
 		errs = append(errs, write(o.json, &report))
 	}
 	return errors.Join(errs...)
+}
+
+// apart runs a part in a process of its own. What it has found before it failed counts.
+func apart(ctx context.Context, name string) (found table.Report, err error) {
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(os.Args[1:], "-child", name)...)
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	if err = cmd.Run(); err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	if out.Len() > 0 {
+		if wrong := json.Unmarshal(out.Bytes(), &found); wrong != nil {
+			err = errors.Join(err, fmt.Errorf("%s: read report: %w", name, wrong))
+		}
+	}
+	return found, err
 }
 
 func choose(only string) ([]part, error) {

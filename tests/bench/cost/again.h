@@ -14,7 +14,6 @@
 #include <bpf/bpf_endian.h>
 
 #define PORTS_OF_ONE 14 /* a client address has 2^14 ports */
-#define FIRST_PORT 16384
 
 #define HEADERS 54 /* Ethernet, IPv4 and TCP without options: nothing behind is written to */
 #define SOURCE 26
@@ -48,7 +47,7 @@ static __always_inline void restore(void *packet)
 
 	last = last * 1664525 + 1013904223;
 	client = last & clients;
-	port = FIRST_PORT + (client & ((1 << PORTS_OF_ONE) - 1));
+	port = bpf_ntohs(*(__be16 *)(original + PORT)) + (client & ((1 << PORTS_OF_ONE) - 1));
 	COPY(__u32, 0);
 	COPY(__u16, 4);
 	COPY(__u32, 6);

@@ -16,11 +16,14 @@ import (
 // BPF_F_TEST_XDP_LIVE_FRAMES: what the program returns is done, as with a frame of a driver.
 const liveFrames = 1 << 1
 
+// liveRepeated is how many frames are made, so that they take some 500 ms.
+const liveRepeated = 1_000_000
+
 // live measures how many packets one core forwards on XDP: made by the kernel, sent by the
 // program from the pool's device, and received at the other end of its wire, where a program
 // counts them and they end. All of that is this core's work.
-func (b *bench) live(p *pool) error {
-	s := b.stages[0]
+func (b *bench) live(s *stage) error {
+	p := b.small
 	end, err := link.LoadPinnedLink(p.pin("links", "xdp_peer"), nil)
 	if err != nil {
 		return fmt.Errorf("open the link at the other end: %w", err)
@@ -30,11 +33,11 @@ func (b *bench) live(p *pool) error {
 		return fmt.Errorf("count at the other end: %w", err)
 	}
 	for _, k := range []kind{
-		{what: "1 flow", size: smallFrame, clients: 1, pool: p, make: established},
-		{what: "65,536 flows", size: smallFrame, clients: few, pool: p, make: established},
+		{what: "1 flow", size: smallFrame, clients: 1, pool: p, make: fromClient},
+		{what: "65,536 flows", size: smallFrame, clients: few, pool: p, make: fromClient},
 	} {
 		var own, macs []float64
-		err := p.inside(func() error {
+		err := p.within(func() error {
 			return onOneCore(func() (err error) {
 				own, macs, err = b.liveRounds(s, k)
 				return err
@@ -44,20 +47,24 @@ func (b *bench) live(p *pool) error {
 			return fmt.Errorf("live frames, %s: %w", k.what, err)
 		}
 		what := fmt.Sprintf("packets/s of one core, live frames, %s, %d bytes", k.what, k.size)
-		b.figure(table.Of(what, hookXDP, "1/s", own))
+		b.figure(table.Of(what, subjectXDP, "1/s", own))
 		b.figure(table.Of(what, "xdp MAC swap", "1/s", macs))
-		b.goal(table.AtLeast(what, hookXDP, "xdp MAC swap", own, macs, 0.5))
+		b.goal(table.AtLeast(what, subjectXDP, "xdp MAC swap", own, macs, 0.5))
 	}
 	return nil
 }
 
 func (b *bench) liveRounds(s *stage, k kind) (own, macs []float64, err error) {
-	subjects := []*ebpf.Program{k.pool.xdp, s.macs}
+	subjects := []*ebpf.Program{k.pool.programs[subjectXDP], s.macs}
 	var found [2][]float64
 	for round := range b.rounds() + 1 {
 		for i := range subjects {
 			subject := (round + i) % len(subjects)
-			rate, err := s.rate(subjects[subject], k.scene(), 5*b.repeated())
+			packets := uint32(liveRepeated)
+			if b.Quick {
+				packets /= 4
+			}
+			rate, err := s.rate(subjects[subject], k.scene(), packets)
 			if err != nil {
 				return nil, nil, err
 			}

@@ -2,7 +2,6 @@ package cost
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"math"
 	"os"
@@ -20,30 +19,22 @@ const (
 	millionCost  = 1.25 // what its packets may cost, in those of few
 )
 
-// million fills a table and measures what connections and their packets cost then.
-func (b *bench) million(context.Context) error {
-	if b.Quick {
+// million measures what packets cost with a million connections.
+func (b *bench) million(s *stage) error {
+	if b.Quick || s.subject == subjectOutside { // see remind
 		return nil
 	}
-	if err := b.large.inside(func() error { return b.large.grow(everyone) }); err != nil {
+	kinds := []kind{
+		{what: "65,536 flows", size: smallFrame, clients: few, pool: b.small, make: fromClient},
+		{what: "1,048,576 flows", size: smallFrame, clients: everyone, pool: b.huge, make: fromClient},
+	}
+	found, err := b.measure(s, kinds)
+	if err != nil {
 		return err
 	}
-	if err := b.memory(b.large); err != nil {
-		return fmt.Errorf("measure memory: %w", err)
-	}
-	kinds := []kind{
-		{what: "65,536 flows", size: smallFrame, clients: few, pool: b.small, make: established},
-		{what: "1,048,576 flows", size: smallFrame, clients: everyone, pool: b.large, make: established},
-	}
-	for _, s := range b.stages {
-		found, err := b.kinds(s, kinds)
-		if err != nil {
-			return err
-		}
-		what := kinds[1].name()
-		b.figure(table.Of(what, s.hook, "ns", found[1].own))
-		b.goal(table.AtMost(what, s.hook, s.hook+" with 65,536", found[1].own, found[0].own, millionCost))
-	}
+	what := kinds[1].name()
+	b.figure(table.Of(what, s.subject, "ns", found[1].own))
+	b.goal(table.AtMost(what, s.subject, s.subject+" with 65,536", found[1].own, found[0].own, millionCost))
 	return nil
 }
 

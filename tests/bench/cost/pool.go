@@ -36,10 +36,10 @@ func memberAddress(n int) netip.AddrPort {
 type node struct {
 	*loader.Node
 	dir, pins string
-	pools     int
+	pools     []*pool
 }
 
-func openNode(ctx context.Context) (_ *node, err error) {
+func newNode() (_ *node, err error) {
 	n := &node{}
 	defer func() {
 		if err != nil {
@@ -62,15 +62,35 @@ func openNode(ctx context.Context) (_ *node, err error) {
 	if err != nil {
 		return n, fmt.Errorf("set bridge up: %w", err)
 	}
-	// XDP brings the tc program along, on the same maps.
+	return n, nil
+}
+
+// use moves all pools to another hook, with the connections that they have.
+func (n *node) use(ctx context.Context, hook string) (err error) {
+	if n.Node != nil {
+		if err := n.Close(); err != nil {
+			return fmt.Errorf("close node: %w", err)
+		}
+	}
 	n.Node, err = loader.Open(ctx, loader.Options{
-		BPFFS: n.pins, RunDir: filepath.Join(n.dir, "run"), StateDir: filepath.Join(n.dir, "state"), Hook: loader.HookXDP,
+		BPFFS: n.pins, RunDir: filepath.Join(n.dir, "run"), StateDir: filepath.Join(n.dir, "state"), Hook: hook,
 	})
-	return n, err
+	if err != nil {
+		return fmt.Errorf("open node: %w", err)
+	}
+	for _, p := range n.pools {
+		if err := p.deploy(ctx); err != nil {
+			return fmt.Errorf("deploy pool: %w", err)
+		}
+	}
+	return nil
 }
 
 func (n *node) close() error {
 	var errs []error
+	for _, p := range n.pools {
+		errs = append(errs, p.close())
+	}
 	if n.Node != nil {
 		errs = append(errs, n.Close())
 	}
@@ -80,23 +100,26 @@ func (n *node) close() error {
 	return errors.Join(append(errs, os.RemoveAll(n.pins), os.RemoveAll(n.dir))...)
 }
 
-// pool is one that package loader has deployed, with its programs and maps.
+// pool is one that package loader deploys, with its programs and maps.
 type pool struct {
-	node           *node
-	wanted         loader.Balancer
-	ifindex        int
-	xdp, tc, sweep *ebpf.Program
-	table          *ebpf.Map // of flows
-	flows          uint32    // that grow has opened
+	node            *node
+	wanted          loader.Balancer
+	inside, outside int // indexes of its devices
+	// programs are those that are attached now, by subject.
+	programs map[string]*ebpf.Program
+	sweep    *ebpf.Program
+	table    *ebpf.Map // of flows
+	flows    uint32    // that grow has opened
+	first    ends      // of the first one
 	// buckets is what the table took when it was empty, slabs how much all slabs have grown
 	// while it was filled, in bytes.
 	buckets, slabs float64
 }
 
-// deploy makes a pool of so many members that are all up, whose neighbours are known.
-func (n *node) deploy(ctx context.Context, method loader.Method, members int, flows uint32) (*pool, error) {
-	n.pools++
-	id := func(kind int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", n.pools, kind) }
+// add wants one more pool on the node: of so many members, and with room for so many flows.
+func (n *node) add(method loader.Method, members int, flows uint32) *pool {
+	number := len(n.pools) + 1
+	id := func(kind int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", number, kind) }
 	p := &pool{node: n, wanted: loader.Balancer{
 		PoolID: id(0), AdminUp: true, Method: method,
 		VIP: loader.VIP{
@@ -107,16 +130,31 @@ func (n *node) deploy(ctx context.Context, method loader.Method, members int, fl
 	for m := range members {
 		p.wanted.Members = append(p.wanted.Members, loader.Member{ID: id(1000 + m), Address: memberAddress(m), Weight: 1, AdminUp: true})
 	}
-	if err := n.Apply(ctx, p.wanted); err != nil {
-		return nil, fmt.Errorf("deploy pool: %w", err)
+	n.pools = append(n.pools, p)
+	return p
+}
+
+// deploy makes the pool what is wanted, or moves it to the node's hook.
+func (p *pool) deploy(ctx context.Context) error {
+	if err := p.close(); err != nil {
+		return err
 	}
-	if status, err := n.Status(p.wanted.PoolID); err != nil || status.MembersUp != members {
-		return nil, fmt.Errorf("%d of %d members are up, %w", status.MembersUp, members, err)
+	if err := p.node.Apply(ctx, p.wanted); err != nil {
+		return err
 	}
-	if err := n.Inside(p.wanted.PoolID, p.know); err != nil {
-		return nil, fmt.Errorf("prepare pool's namespace: %w", err)
+	status, err := p.node.Status(p.wanted.PoolID)
+	if err != nil || status.MembersUp != len(p.wanted.Members) {
+		return errors.Join(err, fmt.Errorf("%d of %d members are up", status.MembersUp, len(p.wanted.Members)))
 	}
-	return p, p.open()
+	link, err := netlink.LinkByName("tap" + p.wanted.VIP.PortID[:11])
+	if err != nil {
+		return err
+	}
+	p.outside = link.Attrs().Index
+	if err := p.within(p.know); err != nil {
+		return err
+	}
+	return p.open()
 }
 
 // know makes the gateway a neighbour of the pool's that needs no asking.
@@ -125,26 +163,46 @@ func (p *pool) know() error {
 	if err != nil {
 		return err
 	}
-	p.ifindex = link.Attrs().Index
+	p.inside = link.Attrs().Index
 	return netlink.NeighSet(&netlink.Neigh{
-		LinkIndex: p.ifindex, IP: gateway.AsSlice(), HardwareAddr: gatewayMAC, State: netlink.NUD_PERMANENT,
+		LinkIndex: p.inside, IP: gateway.AsSlice(), HardwareAddr: gatewayMAC, State: netlink.NUD_PERMANENT,
 	})
 }
 
 // open takes what the loader has pinned.
-func (p *pool) open() error {
-	for name, to := range map[string]**ebpf.Program{"xdp_lb": &p.xdp, "tc_lb": &p.tc, "sweep_ports": &p.sweep} {
-		var err error
-		if *to, err = ebpf.LoadPinnedProgram(p.pin("programs", "*", name), nil); err != nil {
+func (p *pool) open() (err error) {
+	p.programs = map[string]*ebpf.Program{}
+	for name, subject := range map[string]string{"xdp_lb": subjectXDP, "tc_lb": subjectTCX, "tap_lb": subjectOutside} {
+		program, err := ebpf.LoadPinnedProgram(p.pin("programs", "*", name), nil)
+		if err == nil {
+			p.programs[subject] = program
+		} else if !errors.Is(err, os.ErrNotExist) { // it is not attached with this hook
 			return fmt.Errorf("open program %s: %w", name, err)
 		}
 	}
-	var err error
+	if p.sweep, err = ebpf.LoadPinnedProgram(p.pin("programs", "*", "sweep_ports"), nil); err != nil {
+		return fmt.Errorf("open the expiry: %w", err)
+	}
 	if p.table, err = ebpf.LoadPinnedMap(p.pin("maps", "flows"), nil); err != nil {
 		return fmt.Errorf("open table of flows: %w", err)
 	}
-	p.buckets, err = memlock(p.table)
+	if p.flows == 0 {
+		p.buckets, err = memlock(p.table)
+	}
 	return err
+}
+
+// close lets go of programs and maps.
+func (p *pool) close() error {
+	all := []io.Closer{p.sweep, p.table}
+	for _, program := range p.programs {
+		all = append(all, program)
+	}
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // pin is the path of something of the pool's; "*" in it stands for what there is one of.
@@ -156,18 +214,11 @@ func (p *pool) pin(below ...string) string {
 	return pattern // whoever opens it says that it is not there
 }
 
-// inside calls fn in the pool's network namespace.
-func (p *pool) inside(fn func() error) error { return p.node.Inside(p.wanted.PoolID, fn) }
+// within calls fn in the pool's network namespace.
+func (p *pool) within(fn func() error) error { return p.node.Inside(p.wanted.PoolID, fn) }
 
-// stats is what the pool has counted so far.
-func (p *pool) stats() (loader.Stats, error) { return p.node.Stats(p.wanted.PoolID) }
-
-// remove takes the pool away.
-func (p *pool) remove(ctx context.Context) error {
-	for _, c := range []io.Closer{p.xdp, p.tc, p.sweep, p.table} {
-		if err := c.Close(); err != nil {
-			return err
-		}
-	}
-	return p.node.Remove(ctx, p.wanted.PoolID)
+// counted is how many packets have come to that end so far.
+func (p *pool) counted(verdict string) (uint64, error) {
+	stats, err := p.node.Stats(p.wanted.PoolID)
+	return stats.Verdicts[verdict], err
 }

@@ -3,15 +3,17 @@ package cost
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
-// Names of the hooks.
+// Who is measured: the pool's program on XDP, on tcx, and at the outside device's egress.
 const (
-	hookXDP = "xdp"
-	hookTCX = "tcx"
+	subjectXDP     = "xdp"
+	subjectTCX     = "tcx"
+	subjectOutside = "outside"
 )
 
 // What programs return (linux/pkt_cls.h, linux/bpf.h).
@@ -37,7 +39,7 @@ type xdpContext struct {
 
 // stage runs programs of one hook over and over, on packets that are as new each time.
 type stage struct {
-	hook string
+	subject string
 	// again restores the packet and goes on to what is in underTest.
 	again, macs       *ebpf.Program
 	count             *ebpf.Program // XDP only
@@ -45,11 +47,11 @@ type stage struct {
 	original, clients *ebpf.Variable
 }
 
-// newStage loads the programs of a hook.
-func newStage(hook string) (*stage, error) {
-	s := &stage{hook: hook}
+// newStage loads the programs that a subject is measured with.
+func newStage(subject string) (*stage, error) {
+	s := &stage{subject: subject}
 	var err error
-	if hook == hookXDP {
+	if subject == subjectXDP {
 		var to xdpObjects
 		err = loadXdpObjects(&to, nil)
 		s.again, s.macs, s.count = to.Again, to.Macs, to.Count
@@ -75,7 +77,17 @@ func (s *stage) close() error {
 type scene struct {
 	frame   []byte
 	clients uint32 // who take turns, a power of two
-	ifindex int
+	pool    *pool
+}
+
+// at calls fn where the subject's programs run.
+func (s *stage) at(p *pool, fn func() error) error {
+	if s.subject != subjectOutside {
+		return p.within(fn)
+	}
+	runtime.LockOSThread() // whose CPU time is measured
+	defer runtime.UnlockOSThread()
+	return fn()
 }
 
 // play runs the program on packets that are restored, and says what one of them took of
@@ -107,19 +119,22 @@ func (s *stage) prepare(program *ebpf.Program, on scene) error {
 	if err := s.underTest.Put(uint32(0), program); err != nil {
 		return fmt.Errorf("set program under test: %w", err)
 	}
-	var headers [bareFrame]byte
-	copy(headers[:], on.frame)
-	if err := errors.Join(s.original.Set(headers), s.clients.Set(on.clients-1)); err != nil {
+	var original [headers]byte
+	copy(original[:], on.frame)
+	if err := errors.Join(s.original.Set(original), s.clients.Set(on.clients-1)); err != nil {
 		return fmt.Errorf("set packet: %w", err)
 	}
 	return nil
 }
 
 func (s *stage) context(on scene) any {
-	if s.hook == hookXDP {
-		return &xdpContext{DataEnd: uint32(len(on.frame)), IngressIfindex: uint32(on.ifindex)}
+	switch s.subject {
+	case subjectXDP:
+		return &xdpContext{DataEnd: uint32(len(on.frame)), IngressIfindex: uint32(on.pool.inside)}
+	case subjectTCX:
+		return &skb{Ifindex: uint32(on.pool.inside)}
 	}
-	return &skb{Ifindex: uint32(on.ifindex)}
+	return &skb{Ifindex: uint32(on.pool.outside)}
 }
 
 // cpuTime is what this thread has had of its CPU, in nanoseconds. Unlike the kernel's own

@@ -93,7 +93,7 @@ type bulkSample struct {
 }
 
 // ramp is how long flows get to reach their speed.
-const ramp = 100 * time.Millisecond
+const ramp = 60 * time.Millisecond
 
 // move moves bytes by some flows at once, and counts where they arrive.
 func (l *laboratory) move(ctx context.Context, s *subject, how bulkLoad) (m bulkSample, err error) {

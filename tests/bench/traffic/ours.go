@@ -21,7 +21,7 @@ func (l *laboratory) addOurs(ctx context.Context) error {
 		loader.Options
 	}{
 		{oursTCX, byOutside, loader.Options{Hook: loader.HookTCX}},
-		{oursInside, byInside, loader.Options{Hook: loader.HookTCX}},
+		{oursInside, byInside, loader.Options{Hook: loader.HookTCX, NoOutside: true}},
 		{oursXDP, byXDP, loader.Options{Hook: loader.HookXDP}},
 		{oursClsact, byInside, loader.Options{Hook: loader.HookClsact}},
 	} {
