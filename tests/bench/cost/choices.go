@@ -1,40 +1,54 @@
 package cost
 
 import (
+	"context"
 	"fmt"
+	"slices"
 
-	"qlbaas/loader"
 	"qlbaas/tests/bench/table"
 )
 
-// contest is between two pools of the same members: one gives connections to them in turns, the
-// other to the one with the fewest.
-type contest struct {
-	members      int
-	turns, least *pool
-	bound        float64 // of what least costs, in what turns does
-}
+// mostMembers are what the pools have in which new connections are opened; those that are not
+// meant to get any have no weight.
+const mostMembers = 1024
 
-func (b *bench) addContests() {
-	for _, c := range []contest{{members: 2, bound: 1.1}, {members: 64, bound: 1.3}, {members: 1024, bound: 3}} {
-		c.turns = b.node.add(loader.RoundRobin, c.members, loader.DefaultFlowLimit)
-		c.least = b.node.add(loader.LeastConnections, c.members, loader.DefaultFlowLimit)
-		b.contests = append(b.contests, c)
+// employ gives connections to the first members only.
+func (p *pool) employ(ctx context.Context, members int) error {
+	p.wanted.Members = slices.Clone(p.wanted.Members) // the node still looks at these
+	for m := range p.wanted.Members {
+		p.wanted.Members[m].Weight = 0
+		if m < members {
+			p.wanted.Members[m].Weight = 1
+		}
 	}
+	p.employed = members
+	if err := p.apply(ctx); err != nil {
+		return fmt.Errorf("employ %d members: %w", members, err)
+	}
+	return nil
 }
 
-// choices measures what a new connection costs by LEAST_CONNECTIONS, and by ROUND_ROBIN.
-func (b *bench) choices(s *stage) error {
+// choices measures what a new connection costs when it goes to the member with the fewest, and
+// when members take turns.
+func (b *bench) choices(ctx context.Context, s *stage) error {
 	if s.subject == subjectOutside {
 		return nil // which opens none
 	}
-	for _, c := range b.contests {
+	for _, c := range []struct {
+		members int
+		bound   float64 // of what the fewest cost, in what turns do
+	}{{2, 1.1}, {64, 1.3}, {mostMembers, 3}} {
 		by := kind{
 			what: fmt.Sprintf("every SYN new, %d members", c.members), size: smallFrame, clients: endless,
-			pool: c.turns, make: syn, opens: true,
+			pool: b.turns, make: syn, opens: true,
 		}
 		least := by
-		least.pool = c.least
+		least.pool = b.least
+		for _, p := range []*pool{b.turns, b.least} {
+			if err := p.employ(ctx, c.members); err != nil {
+				return err
+			}
+		}
 		found, err := b.measure(s, []kind{by, least})
 		if err != nil {
 			return err

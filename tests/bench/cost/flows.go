@@ -164,9 +164,9 @@ func (p *pool) grow(to uint32) error {
 	})
 }
 
-// forget ends all handshakes and flows of the pool.
+// forget ends all handshakes and flows of the members that get any.
 func (p *pool) forget() error {
-	for slot := range p.wanted.Members {
+	for slot := range p.employed { // slots are given to members in their order
 		if _, err := (maps.Sweep{Slot: uint16(slot), Words: maps.NATWords, End: true}).Run(p.sweep); err != nil {
 			return fmt.Errorf("end the flows of slot %d: %w", slot, err)
 		}

@@ -1,6 +1,7 @@
 package cost
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -16,13 +17,13 @@ import (
 // BPF_F_TEST_XDP_LIVE_FRAMES: what the program returns is done, as with a frame of a driver.
 const liveFrames = 1 << 1
 
-// liveRepeated is how many frames are made, so that they take some 500 ms.
+// liveRepeated is how many frames are made, so that they take some 500 ms of the CPU.
 const liveRepeated = 1_000_000
 
 // live measures how many packets one core forwards on XDP: made by the kernel, sent by the
 // program from the pool's device, and received at the other end of its wire, where a program
 // counts them and they end. All of that is this core's work.
-func (b *bench) live(s *stage) error {
+func (b *bench) live(_ context.Context, s *stage) error {
 	p := b.small
 	end, err := link.LoadPinnedLink(p.pin("links", "xdp_peer"), nil)
 	if err != nil {
@@ -33,7 +34,7 @@ func (b *bench) live(s *stage) error {
 		return fmt.Errorf("count at the other end: %w", err)
 	}
 	for _, k := range []kind{
-		{what: "1 flow", size: smallFrame, clients: 1, pool: p, make: fromClient},
+		{what: "1 flow", size: smallFrame, clients: 1, pool: p, make: fromClient, bound: 0.5},
 		{what: "65,536 flows", size: smallFrame, clients: few, pool: p, make: fromClient},
 	} {
 		var own, macs []float64
@@ -49,7 +50,9 @@ func (b *bench) live(s *stage) error {
 		what := fmt.Sprintf("packets/s of one core, live frames, %s, %d bytes", k.what, k.size)
 		b.figure(table.Of(what, subjectXDP, "1/s", own))
 		b.figure(table.Of(what, "xdp MAC swap", "1/s", macs))
-		b.goal(table.AtLeast(what, subjectXDP, "xdp MAC swap", own, macs, 0.5))
+		if k.bound > 0 {
+			b.goal(table.AtLeast(what, subjectXDP, "xdp MAC swap", own, macs, k.bound))
+		}
 	}
 	return nil
 }
@@ -85,11 +88,19 @@ func (s *stage) rate(program *ebpf.Program, on scene, packets uint32) (float64, 
 	if err != nil {
 		return 0, err
 	}
-	start := time.Now()
+	// Both ends' work is this thread's: what a batch has sent is received when it lets softirqs
+	// in again.
+	start, err := cpuTime()
+	if err != nil {
+		return 0, err
+	}
 	_, err = s.again.Run(&ebpf.RunOptions{Data: on.frame, Context: s.context(on), Repeat: packets, Flags: liveFrames})
-	took := time.Since(start)
 	if err != nil {
 		return 0, fmt.Errorf("send live frames: %w", err)
+	}
+	end, err := cpuTime()
+	if err != nil {
+		return 0, err
 	}
 	after, err := s.arrived()
 	if err != nil {
@@ -98,7 +109,7 @@ func (s *stage) rate(program *ebpf.Program, on scene, packets uint32) (float64, 
 	if n := after - before; n < uint64(packets)*99/100 {
 		return 0, fmt.Errorf("of %d packets %d have arrived", packets, n)
 	}
-	return float64(after-before) / took.Seconds(), nil
+	return float64(after-before) / time.Duration(end-start).Seconds(), nil
 }
 
 // arrived is how many packets have come to the other end so far.

@@ -2,6 +2,7 @@ package cost
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -20,7 +21,7 @@ const (
 )
 
 // million measures what packets cost with a million connections.
-func (b *bench) million(s *stage) error {
+func (b *bench) million(_ context.Context, s *stage) error {
 	if b.Quick || s.subject == subjectOutside { // see remind
 		return nil
 	}

@@ -1,6 +1,7 @@
 package cost
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -54,11 +55,14 @@ func (b *bench) kinds(subject string) []kind {
 	if !b.Quick {
 		all = append(all, kind{what: "524,288 flows", size: smallFrame, clients: many, pool: b.large, make: fromClient, bound: 18})
 	}
-	return append(all, kind{what: "every SYN new", size: smallFrame, clients: endless, pool: b.opens, make: syn, opens: true, bound: 45})
+	return append(all, kind{what: "every SYN new", size: smallFrame, clients: endless, pool: b.turns, make: syn, opens: true, bound: 45})
 }
 
 // packets measures what each kind of packets costs.
-func (b *bench) packets(s *stage) error {
+func (b *bench) packets(ctx context.Context, s *stage) error {
+	if err := b.turns.employ(ctx, 2); err != nil {
+		return err
+	}
 	kinds := b.kinds(s.subject)
 	found, err := b.measure(s, kinds)
 	if err != nil {

@@ -111,6 +111,7 @@ type pool struct {
 	table    *ebpf.Map // of flows
 	flows    uint32    // that grow has opened
 	first    ends      // of the first one
+	employed int       // members that get connections
 	// buckets is what the table took when it was empty, slabs how much all slabs have grown
 	// while it was filled, in bytes.
 	buckets, slabs float64
@@ -130,16 +131,25 @@ func (n *node) add(method loader.Method, members int, flows uint32) *pool {
 	for m := range members {
 		p.wanted.Members = append(p.wanted.Members, loader.Member{ID: id(1000 + m), Address: memberAddress(m), Weight: 1, AdminUp: true})
 	}
+	p.employed = members
 	n.pools = append(n.pools, p)
 	return p
 }
 
-// deploy makes the pool what is wanted, or moves it to the node's hook.
+// apply makes the pool what is wanted.
+func (p *pool) apply(ctx context.Context) error {
+	if err := p.node.Apply(ctx, p.wanted); err != nil {
+		return err
+	}
+	return p.within(p.know)
+}
+
+// deploy applies the pool, or moves it to the node's hook.
 func (p *pool) deploy(ctx context.Context) error {
 	if err := p.close(); err != nil {
 		return err
 	}
-	if err := p.node.Apply(ctx, p.wanted); err != nil {
+	if err := p.apply(ctx); err != nil {
 		return err
 	}
 	status, err := p.node.Status(p.wanted.PoolID)
@@ -151,13 +161,11 @@ func (p *pool) deploy(ctx context.Context) error {
 		return err
 	}
 	p.outside = link.Attrs().Index
-	if err := p.within(p.know); err != nil {
-		return err
-	}
 	return p.open()
 }
 
-// know makes the gateway a neighbour of the pool's that needs no asking.
+// know makes the gateway a neighbour of the pool's that needs no asking, which the loader
+// does not leave so.
 func (p *pool) know() error {
 	link, err := netlink.LinkByName("ns-" + p.wanted.VIP.PortID[:11])
 	if err != nil {

@@ -37,10 +37,10 @@ const (
 type bench struct {
 	Options
 	node *node
-	// small, large and huge have few flows, many, and everyone's; opens has none to begin with.
-	small, large, huge, opens *pool
-	contests                  []contest
-	report                    table.Report
+	// small, large and huge have few flows, many, and everyone's. Turns and least are named
+	// after their methods, and have none to begin with.
+	small, large, huge, turns, least *pool
+	report                           table.Report
 }
 
 // Run measures everything of this package. It must be inside a laboratory (lab.Enter).
@@ -72,14 +72,14 @@ func (b *bench) build(ctx context.Context) (err error) {
 		return err
 	}
 	b.small = b.node.add(loader.RoundRobin, 32, 2*few)
-	b.opens = b.node.add(loader.RoundRobin, 2, loader.DefaultFlowLimit)
+	b.turns = b.node.add(loader.RoundRobin, mostMembers, loader.DefaultFlowLimit)
+	b.least = b.node.add(loader.LeastConnections, mostMembers, loader.DefaultFlowLimit)
 	sizes := map[*pool]uint32{b.small: few}
 	if !b.Quick {
 		b.large = b.node.add(loader.RoundRobin, 32, 2*many)
 		b.huge = b.node.add(loader.RoundRobin, 32, everyone)
 		sizes[b.large], sizes[b.huge] = many, everyone
 	}
-	b.addContests()
 	if err := b.node.use(ctx, loader.HookXDP); err != nil {
 		return err
 	}
@@ -107,26 +107,26 @@ func (b *bench) hook(ctx context.Context, hook string) error {
 			b.note("%s: there is no such program", subject)
 			continue
 		}
-		if err := b.subject(subject); err != nil {
+		if err := b.subject(ctx, subject); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *bench) subject(subject string) (err error) {
+func (b *bench) subject(ctx context.Context, subject string) (err error) {
 	s, err := newStage(subject)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	b.sizes(s)
-	steps := []func(*stage) error{b.packets, b.choices, b.million}
+	steps := []func(context.Context, *stage) error{b.packets, b.choices, b.million}
 	if subject == subjectXDP {
 		steps = append(steps, b.live)
 	}
 	for _, step := range steps {
-		if err := step(s); err != nil {
+		if err := step(ctx, s); err != nil {
 			return err
 		}
 	}

@@ -52,21 +52,22 @@ func percentile(all []float64, part float64) float64 {
 	return sorted[int(math.Ceil(part*float64(len(sorted))))-1]
 }
 
-// gather makes pools until the crowd is there, as fast as the agent can, and weighs them:
-// so many at a time, because what others do on the machine is in each difference.
+// gather makes pools until the crowd is there, as fast as the agent can, and weighs them.
+// What others do on the machine is in the difference as well: batches that do not agree
+// tell of it.
 func (b *bench) gather(ctx context.Context) error {
-	start, err := privateMemory(b.agent.process.Pid())
+	agent, err := privateMemory(b.agent.process.Pid())
 	if err != nil {
 		return err
 	}
-	last, err := settled(ctx)
+	start, err := settled(ctx)
 	if err != nil {
 		return err
 	}
-	began, first := time.Now(), b.made
-	var pace, inKernel []float64
+	began, first, last := time.Now(), b.made, start
+	var pace, batches []float64
 	for b.made < b.crowd && time.Since(began) < b.longest {
-		took, err := b.createSome(ctx, b.batch)
+		took, err := b.createSome(ctx, min(b.batch, b.crowd-b.made))
 		if err != nil {
 			return err
 		}
@@ -75,35 +76,34 @@ func (b *bench) gather(ctx context.Context) error {
 			return err
 		}
 		pace = append(pace, milliseconds(took)/float64(b.batch))
-		inKernel = append(inKernel, (now-last)/float64(b.batch)/1e6)
+		batches = append(batches, (now-last)/float64(b.batch)/1e6)
 		last = now
-		b.Log.Info("gathered", "pools", b.made, "each", pace[len(pace)-1], "in kernel", inKernel[len(inKernel)-1])
+		b.Log.Info("gathered", "pools", b.made, "each", pace[len(pace)-1], "in kernel", batches[len(batches)-1])
 	}
-	end, err := privateMemory(b.agent.process.Pid())
+	grown, err := privateMemory(b.agent.process.Pid())
 	if err != nil {
 		return err
 	}
+	made := float64(b.made - first)
 	b.figure(table.Of("create many to serving, each", ours, "ms", pace))
-	b.weigh(start, (end-start)/float64(b.made-first), inKernel)
+	b.weigh((agent/thousand+(grown-agent)/made)/1e6, (last-start)/made/1e6, batches)
 	if b.made < b.crowd {
-		b.note("%d pools were there in %s, %d are wanted; the memory of that many is extrapolated", b.made, b.longest, b.crowd)
+		b.note("%d pools were there after %s, %d are wanted; the memory of that many is extrapolated", b.made, b.longest, b.crowd)
 	}
 	return nil
 }
 
-// weigh says what one of a thousand pools takes, if the agent has so many bytes when there
-// are few and takes so many for each. All of them are its pools', as a process's are its
-// pool's.
-func (b *bench) weigh(agent, grown float64, inKernel []float64) {
-	share := (agent/thousand + grown) / 1e6
-	var all []float64
-	for _, in := range inKernel {
-		all = append(all, in+share)
-	}
-	b.figure(table.Of(whole, ours, "MB", all))
+// weigh says what one of a thousand pools takes: its share of the agent, all of whose
+// memory is its pools', and what is in the kernel.
+func (b *bench) weigh(share, inKernel float64, batches []float64) {
+	b.figure(table.Of(whole, ours, "MB", []float64{share + inKernel}))
 	b.figure(table.Of(private, ours, "MB", []float64{share}))
-	b.figure(table.Of(kernel, ours, "MB", inKernel))
-	b.note("our memory is that of pools with two members each after a request, weighed %d at a time, %d times, and a thousandth of the agent's own", b.batch, len(inKernel))
+	b.figure(table.Of(kernel, ours, "MB", []float64{inKernel}))
+	b.note("our memory is that of pools with two members each after a request, %d at a time, %d times, and a thousandth of the agent's own", b.batch, len(batches))
+	const agree = 0.25
+	if low, high := slices.Min(batches), slices.Max(batches); low < inKernel*(1-agree) || high > inKernel*(1+agree) {
+		b.note("DOUBTFUL: %s of %s: batches took from %.2f to %.2f MB per pool; somebody else takes memory, or gives it back", kernel, ours, low, high)
+	}
 }
 
 // createSome makes pools side by side.

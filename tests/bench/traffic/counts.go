@@ -110,19 +110,26 @@ func kernelCount(path, group string, names ...string) (sum uint64, err error) {
 	return 0, fmt.Errorf("%s has no %s", path, group)
 }
 
-// rejects is how many segments members have refused by their timestamps.
-func (l *laboratory) rejects() (sum uint64, err error) {
+// refusals are segments that members have refused by their timestamps: SYNs that meet the
+// TIME_WAIT of somebody else's connection, and segments of a connection that stands, which is
+// what becomes of one that was overtaken by a later one. Before Linux 6.14 both are late.
+type refusals struct{ syns, late uint64 }
+
+func (l *laboratory) refusals() (all refusals, err error) {
+	const path, group = "/proc/thread-self/net/netstat", "TcpExt:"
 	for _, m := range l.members {
 		err := m.host.Do(func() error {
-			n, err := kernelCount("/proc/thread-self/net/netstat", "TcpExt:", "PAWSActive", "PAWSEstab", "PAWSTimewait")
-			sum += n
-			return err
+			syns, err := kernelCount(path, group, "PAWSActive", "PAWSTimewait")
+			late, wrong := kernelCount(path, group, "PAWSEstab")
+			all.syns += syns
+			all.late += late
+			return errors.Join(err, wrong)
 		})
 		if err != nil {
-			return 0, err
+			return all, err
 		}
 	}
-	return sum, nil
+	return all, nil
 }
 
 // strayed tells what is wrong with the way that packets have taken; there were that many of

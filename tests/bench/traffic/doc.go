@@ -17,6 +17,10 @@
 // order that changes, so that whatever else happens on the machine happens to all of them.
 // Goals compare what was measured in the same round; the first round only warms up.
 //
+// Connections, 64 at once, are made in rounds of two seconds through everybody, and then
+// for a minute without a pause through us alone: more of them than there are ports, while
+// members still remember each of them.
+//
 // # Added cost
 //
 // Rows of one connection run on one CPU: client, members and proxies share it, and wake each

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -20,27 +21,38 @@ func (r *runner) least(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w := row{name: fmt.Sprintf("new connections, %d members", size.members), load: load{connections: 64, close: true, seconds: 1}}
-		for _, method := range []loader.Method{loader.RoundRobin, loader.LeastConnections} {
-			s := &subject{name: method.String(), way: byOutside, ours: true}
-			if s.requests, s.inspect, err = r.deploy(ctx, r.nodes[oursTCX], method, members); err != nil {
-				return fmt.Errorf("%s: %s: %w", w.name, s.name, err)
-			}
-			if err := r.answers(ctx, s.requests[0]); err != nil {
-				return err
-			}
-			w.who = append(w.who, s)
-		}
-		all, err := r.measure(ctx, w)
-		if err != nil {
+		if err := r.methods(ctx, members, size.bound); err != nil {
 			return err
 		}
-		r.figures(w, "connections/s, 64 at once, "+fmt.Sprint(size.members, " members"), "/s", all, rate)
-		what := fmt.Sprintf("CPU per connection, 64 at once, %d members", size.members)
-		r.figures(w, what, "µs", all, cost)
-		own, other := w.who[1].name, w.who[0].name
-		r.goal(table.AtMost(what, own, other, all.of(own, cost), all.of(other, cost), size.bound))
 	}
+	return nil
+}
+
+// methods compares both with these members.
+func (r *runner) methods(ctx context.Context, members []netip.AddrPort, bound float64) (err error) {
+	many := fmt.Sprint(len(members), " members")
+	w := row{name: "new connections, " + many, load: load{connections: 64, close: true, seconds: 1}}
+	for _, method := range []loader.Method{loader.RoundRobin, loader.LeastConnections} {
+		p, err := r.deploy(ctx, r.nodes[oursTCX], method, members)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", w.name, method, err)
+		}
+		// The kernel looks after a thousand neighbours as long as somebody has them.
+		defer func() { err = errors.Join(err, p.remove()) }()
+		if err := r.answers(ctx, p.vip[0]); err != nil {
+			return err
+		}
+		w.who = append(w.who, &subject{name: method.String(), way: byOutside, ours: true, requests: p.vip, inspect: p.inspect})
+	}
+	all, err := r.measure(ctx, w)
+	if err != nil {
+		return err
+	}
+	r.figures(w, "connections/s, 64 at once, "+many, "/s", all, rate)
+	what := "CPU per connection, 64 at once, " + many
+	r.figures(w, what, "µs", all, cost)
+	own, other := w.who[1].name, w.who[0].name
+	r.goal(table.AtMost(what, own, other, all.of(own, cost), all.of(other, cost), bound))
 	return nil
 }
 

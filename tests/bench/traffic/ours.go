@@ -31,12 +31,16 @@ func (l *laboratory) addOurs(ctx context.Context) error {
 		}
 		l.nodes[o.name] = n
 		s := &subject{name: o.name, way: o.way, ours: true}
-		if s.requests, s.inspect, err = l.deploy(ctx, n, loader.RoundRobin, l.endpoints(port)); err != nil {
+		requests, err := l.deploy(ctx, n, loader.RoundRobin, l.endpoints(port))
+		if err != nil {
 			return fmt.Errorf("%s: %w", o.name, err)
 		}
-		if s.bulk, s.inspectBulk, err = l.deploy(ctx, n, loader.RoundRobin, l.endpoints(bulkPort)); err != nil {
+		bulk, err := l.deploy(ctx, n, loader.RoundRobin, l.endpoints(bulkPort))
+		if err != nil {
 			return fmt.Errorf("%s: %w", o.name, err)
 		}
+		s.requests, s.inspect = requests.vip, requests.inspect
+		s.bulk, s.inspectBulk = bulk.vip, bulk.inspect
 		l.subjects = append(l.subjects, s)
 	}
 	return nil
@@ -67,8 +71,15 @@ func uuid(pool, n int) string {
 	return fmt.Sprintf("%08x-0000-4000-8000-%012x", pool, n)
 }
 
+// pool is one that has been deployed.
+type pool struct {
+	vip     []netip.AddrPort
+	inspect func() (counts, error)
+	remove  func() error // the laboratory does it at its end, too
+}
+
 // deploy makes a pool; its VIP has the members' port.
-func (l *laboratory) deploy(ctx context.Context, n *loader.Node, method loader.Method, members []netip.AddrPort) ([]netip.AddrPort, func() (counts, error), error) {
+func (l *laboratory) deploy(ctx context.Context, n *loader.Node, method loader.Method, members []netip.AddrPort) (*pool, error) {
 	l.pools++
 	vip := netip.AddrPortFrom(l.nextVIP(), members[0].Port())
 	b := loader.Balancer{
@@ -84,17 +95,21 @@ func (l *laboratory) deploy(ctx context.Context, n *loader.Node, method loader.M
 		b.Members = append(b.Members, loader.Member{ID: uuid(l.pools, 3+i), Address: m, Weight: 1, AdminUp: true})
 	}
 	if err := n.Apply(ctx, b); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	l.onClose(func() error { return n.Remove(context.WithoutCancel(ctx), b.PoolID) })
+	p := &pool{
+		vip:    []netip.AddrPort{vip},
+		remove: func() error { return n.Remove(context.WithoutCancel(ctx), b.PoolID) },
+	}
+	l.onClose(p.remove)
 	tap := "tap" + b.VIP.PortID[:11]
-	where := place{
+	p.inspect = place{
 		tap: tap, inside: "ns-" + b.VIP.PortID[:11],
 		enter: func(fn func() error) error { return n.Inside(b.PoolID, fn) },
 		forwarded: func() (uint64, error) {
 			s, err := n.Stats(b.PoolID)
 			return s.PacketsIn + s.PacketsOut, err
 		},
-	}
-	return []netip.AddrPort{vip}, where.inspect, awaitCarrier(ctx, tap)
+	}.inspect
+	return p, awaitCarrier(ctx, tap)
 }

@@ -168,17 +168,19 @@ func (r *runner) two(ctx context.Context) error {
 func (r *runner) refused(what string, w row, all samples) {
 	var made []string
 	for _, s := range w.who {
-		var rejects []float64
+		syns := all.of(s.name, func(m sample) float64 { return float64(m.refused.syns) })
+		late := all.of(s.name, func(m sample) float64 { return float64(m.refused.late) })
+		r.report.Figures = append(r.report.Figures,
+			table.Of("PAWS rejects, "+what, s.name, "SYNs", syns),
+			table.Of("overtaken within a connection, "+what, s.name, "segments", late))
+		if s.ours {
+			r.goal(table.None("PAWS rejects, "+what, s.name, syns))
+		}
 		var connections float64
 		for _, m := range all[s.name] {
-			rejects = append(rejects, float64(m.rejects))
 			connections += m.requests
 		}
 		made = append(made, fmt.Sprintf("%s %.0f", s.name, connections))
-		r.report.Figures = append(r.report.Figures, table.Of("PAWS rejects, "+what, s.name, "", rejects))
-		if s.ours {
-			r.goal(table.None("PAWS rejects, "+what, s.name, rejects))
-		}
 	}
 	r.note("connections made, %s: %s", what, strings.Join(made, ", "))
 }

@@ -138,7 +138,7 @@ func (r *runner) measure(ctx context.Context, w row) (samples, error) {
 				return nil, fmt.Errorf("%s: %s: %w", w.name, s.name, err)
 			}
 			r.Log.Info("measured", "row", w.name, "round", round, "who", s.name,
-				"rate", int(m.rate), "busy", m.busy, "p50", m.p50, "p99", m.p99, "rejects", m.rejects, "counts", m.counts)
+				"rate", int(m.rate), "busy", m.busy, "p50", m.p50, "p99", m.p99, "refused", m.refused, "counts", m.counts)
 			r.judge(w, s, m)
 			all[s.name] = append(all[s.name], m)
 		}
@@ -151,8 +151,8 @@ func (r *runner) judge(w row, s *subject, m sample) {
 	if m.trouble != "" {
 		r.doubt(w.name, s.name, fmt.Errorf("wrk: %s (of %.0f requests)", m.trouble, m.requests))
 	}
-	if m.rejects > 0 && (!w.load.close || w.load.alone) { // others have a figure of it
-		r.doubt(w.name, s.name, fmt.Errorf("members refused %d segments by their timestamps", m.rejects))
+	if m.refused.syns > 0 && (!w.load.close || w.load.alone) { // others have a figure of it
+		r.doubt(w.name, s.name, fmt.Errorf("members refused %d SYNs by their timestamps", m.refused.syns))
 	}
 	packets := m.requests * 2
 	if w.load.close {

@@ -36,7 +36,7 @@ type sample struct {
 	p50, p99       float64 // µs, of a request
 	took           float64 // µs, a request and what goes with it on its connection
 	busy           float64 // µs of all CPUs per request
-	rejects        uint64
+	refused        refusals
 	counts         counts
 	trouble        string // what wrk says of errors
 }
@@ -51,15 +51,9 @@ func (l *laboratory) run(ctx context.Context, s *subject, how load) (m sample, e
 		one.requests = s.requests[:1]
 		s = &one
 	}
-	var before, after counts
-	var rejected [2]uint64
-	if rejected[0], err = l.rejects(); err != nil {
+	before, refused, err := l.look(s)
+	if err != nil {
 		return m, err
-	}
-	if s.inspect != nil {
-		if before, err = s.inspect(); err != nil {
-			return m, err
-		}
 	}
 	began, err := readClock()
 	if err != nil {
@@ -72,18 +66,26 @@ func (l *laboratory) run(ctx context.Context, s *subject, how load) (m sample, e
 	if err != nil {
 		return m, err
 	}
-	if s.inspect != nil {
-		if after, err = s.inspect(); err != nil {
-			return m, err
-		}
-	}
-	if rejected[1], err = l.rejects(); err != nil {
+	after, more, err := l.look(s)
+	if err != nil {
 		return m, err
 	}
 	m.busy = ended.busy(began).Seconds() * 1e6 / m.requests
 	m.took = 1e6 * float64(how.connections) / m.rate
-	m.counts, m.rejects = after.since(before), rejected[1]-rejected[0]
+	m.counts = after.since(before)
+	m.refused = refusals{syns: more.syns - refused.syns, late: more.late - refused.late}
 	return m, nil
+}
+
+// look reads what has been counted so far.
+func (l *laboratory) look(s *subject) (c counts, r refusals, err error) {
+	if s.inspect != nil {
+		if c, err = s.inspect(); err != nil {
+			return c, r, err
+		}
+	}
+	r, err = l.refusals()
+	return c, r, err
 }
 
 // wrk runs it at the clients and returns what they have measured together.
