@@ -86,7 +86,7 @@ func lookAtMaps(w *world, b *balancer, f *flow) {
 		}
 	}
 	// The flow that is open, as it is seen from the wire.
-	rows, err := lab.ReadPin(b.pin("maps", "flows"), "flow_key", "flow", 10)
+	rows, err := lab.ReadPin(b.pin("maps", "flows"), "flow_key", "flow_entry", 10)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -21,17 +21,25 @@ type Row struct{ Key, Value Fields }
 type Fields []Field
 
 // Field is a named value: a uint64, a netip.Addr (struct addr), a UUID's text
-// (16 bytes called id), or a []any of them.
+// (16 bytes called id), a []any of them, or Fields.
 type Field struct {
 	Name  string
 	Value any
 }
 
-// Get returns the field's value, nil when there is none of that name.
+// Get returns the value of the field of that name, here or else in a struct in here; nil
+// when there is none.
 func (f Fields) Get(name string) any {
 	for _, one := range f {
 		if one.Name == name {
 			return one.Value
+		}
+	}
+	for _, one := range f {
+		if inner, ok := one.Value.(Fields); ok {
+			if v := inner.Get(name); v != nil {
+				return v
+			}
 		}
 	}
 	return nil

@@ -152,7 +152,7 @@ func (d *demo) lookAtFlows(ctx context.Context) error {
 		return fmt.Errorf("read the connection's address: %w", err)
 	}
 	d.typed("bpftool", "map", "dump", "pinned", d.pinDir("maps")+"/flows")
-	flows, err := d.rows("flows", "flow_key", "flow", 1<<16)
+	flows, err := d.rows("flows", "flow_key", "flow_entry", 1<<16)
 	if err != nil {
 		return err
 	}
