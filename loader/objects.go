@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"qlbaas/bpf"
 	"qlbaas/loader/hook"
@@ -51,6 +52,10 @@ func readPair(loadTC, loadXDP func() (*ebpf.CollectionSpec, error)) (objects, er
 		return objects{}, fmt.Errorf("read embedded programs: %w", err)
 	}
 	hook.ForgetLines(tc, xdp)
+	for _, spec := range []*ebpf.CollectionSpec{tc, xdp} {
+		// Nobody maps the constants into memory, and that would take whole pages.
+		spec.Maps[constants].Flags &^= unix.BPF_F_MMAPABLE
+	}
 	return objects{tc: tc, xdp: xdp, build: hook.Build(tc, xdp)}, nil
 }
 
