@@ -19,7 +19,7 @@ func TestEveryChecksum(t *testing.T) {
 	rows.Proves(t, 73)
 	for _, o := range []options{{}, {ipv6: true}} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[o.ipv6], func(t *testing.T) {
-			onBothHooks(t, o, func(w *world) {
+			onHooks(t, o, func(w *world) {
 				w.run("TCP", everySum)
 				w.run("UDP", func(w *world) {
 					w.listenUDP()

@@ -11,7 +11,7 @@ import (
 )
 
 func TestConntrack(t *testing.T) {
-	onBothHooks(t, options{}, func(w *world) {
+	onHooks(t, options{}, func(w *world) {
 		w.run("client closes first", func(w *world) { closing(w, true) })
 		w.run("member closes first", func(w *world) { closing(w, false) })
 		w.run("both close at once", simultaneousClose)

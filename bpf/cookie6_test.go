@@ -9,7 +9,7 @@ import (
 // TestCookiesWithExtensions: a client, or a member, that sends extension headers gets what
 // everybody gets. Only a SYN with some is not answered: nor is anything else of their kind.
 func TestCookiesWithExtensions(t *testing.T) {
-	onBothHooks(t, options{calm: calm, ipv6: true}, func(w *world) {
+	onHooks(t, options{calm: calm, ipv6: true}, func(w *world) {
 		w.flooded()
 		lists := [][]packet.Extension{
 			{packet.DestinationOptions(nil)},

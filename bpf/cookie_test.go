@@ -20,7 +20,7 @@ const calm = 3
 func TestCookies(t *testing.T) {
 	for _, o := range []options{{calm: calm}, {calm: calm, ipv6: true}} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[o.ipv6], func(t *testing.T) {
-			onBothHooks(t, o, func(w *world) {
+			onHooks(t, o, func(w *world) {
 				w.run("a SYN is answered", cookieAnswers)
 				w.run("the ACK opens", cookieOpens)
 				w.run("until then nothing is held", cookieHoldsNothing)
@@ -499,7 +499,7 @@ func cookieShortensHandshakes(w *world) {
 }
 
 func TestCookiesOfACrowd(t *testing.T) {
-	onBothHooks(t, options{calm: calm}, func(w *world) {
+	onHooks(t, options{calm: calm}, func(w *world) {
 		w.flooded()
 		for n := range 300 {
 			c := w.cookie(client(1000+n), cookieSYN(), 1460)

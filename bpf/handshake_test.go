@@ -12,7 +12,7 @@ import (
 
 func TestHandshake(t *testing.T) {
 	rows.Proves(t, 49)
-	onBothHooks(t, options{}, func(w *world) {
+	onHooks(t, options{}, func(w *world) {
 		w.run("three steps make a flow", func(w *world) {
 			c := w.open(client(1), 0, 1024)
 			c.works()

@@ -17,7 +17,7 @@ var router = netip.MustParseAddr("10.77.0.1")
 func TestICMP(t *testing.T) {
 	for _, o := range []options{{}, {ipv6: true}} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[o.ipv6], func(t *testing.T) {
-			onBothHooks(t, o, func(w *world) {
+			onHooks(t, o, func(w *world) {
 				w.run("errors both ways", errorsBothWays)
 				w.run("errors about a handshake", errorsAboutHandshake)
 				w.run("errors about datagrams", errorsAboutDatagrams)
@@ -42,12 +42,12 @@ func TestICMP(t *testing.T) {
 			})
 		})
 	}
-	onBothHooks(t, options{}, func(w *world) {
+	onHooks(t, options{}, func(w *world) {
 		w.run("options in the quote", optionsInQuote)
 		w.run("types", icmpTypes)
 	})
 	t.Run("types of ICMPv6", func(t *testing.T) {
-		onBothHooks(t, options{ipv6: true}, func(w *world) { w.run("types", icmp6Types) })
+		onHooks(t, options{ipv6: true}, func(w *world) { w.run("types", icmp6Types) })
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 // is compiled from one source; the stories are those of the IPv4 tests.
 func TestIPv6(t *testing.T) {
 	rows.Proves(t, 49)
-	onBothHooks(t, options{ipv6: true}, func(w *world) {
+	onHooks(t, options{ipv6: true}, func(w *world) {
 		w.run("three steps make a flow", func(w *world) {
 			for n := range 30 {
 				c := w.open(client(n), n%3, firstPort+uint16(n/3))
@@ -43,7 +43,7 @@ func TestIPv6(t *testing.T) {
 func TestIPv6Packets(t *testing.T) {
 	rows.Proves(t, 1, 2, 8, 12, 13, 16, 19, 21, 22, 23, 25, 26, 27, 28, 29, 36, 37, 38, 40, 41, 43, 44, 45, 46, 47, 48)
 	rows.Proves(t, 106, 110, 111, 112, 113)
-	onBothHooks(t, options{ipv6: true}, func(w *world) {
+	onHooks(t, options{ipv6: true}, func(w *world) {
 		for name, prepare := range map[string]func(w *world){
 			"nothing known":  func(*world) {},
 			"in a flow":      func(w *world) { w.open(client(1), 0, firstPort) },

@@ -77,7 +77,7 @@ func limitAtACK(w *world) {
 
 func TestRefusals(t *testing.T) {
 	rows.Proves(t, 106)
-	onBothHooks(t, options{}, func(w *world) {
+	onHooks(t, options{}, func(w *world) {
 		w.run("pool is down", func(w *world) {
 			c := w.open(client(9), 0, firstPort)
 			h := w.syn(client(8), 1, firstPort)

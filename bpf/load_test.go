@@ -33,6 +33,8 @@ func TestProgramsFitTheVerifier(t *testing.T) {
 		"xdp_lb4": bpf.LoadXdpLb4,
 		"tc_lb6":  bpf.LoadLb6,
 		"xdp_lb6": bpf.LoadXdpLb6,
+		"tap_lb4": bpf.LoadTapLb4,
+		"tap_lb6": bpf.LoadTapLb6,
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := load()

@@ -35,7 +35,7 @@ func TestMutations(t *testing.T) {
 	kernel := openKernelLog(t)
 	for _, o := range []options{{}, {ipv6: true}} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[o.ipv6], func(t *testing.T) {
-			onBothHooks(t, o, func(w *world) {
+			onHooks(t, o, func(w *world) {
 				w.run("TCP", func(w *world) { w.mutations((*world).corpusTCP) })
 				w.run("UDP", func(w *world) {
 					w.listenUDP()

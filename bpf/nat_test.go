@@ -14,7 +14,7 @@ import (
 
 func TestNAT(t *testing.T) {
 	rows.Proves(t, 8, 18, 20, 21, 22, 23, 24, 25, 26, 39)
-	onBothHooks(t, options{}, func(w *world) {
+	onHooks(t, options{}, func(w *world) {
 		w.run("IP options", ipOptions)
 		w.run("TTL", ttl)
 		w.run("what is not ours to change", untouchedBits)

@@ -57,7 +57,7 @@ const (
 
 func TestParse(t *testing.T) {
 	rows.Proves(t, 1, 2, 12, 13, 15, 16, 17, 19, 27, 28, 29, 30, 31, 34, 35, 36, 37, 38, 40, 41, 43, 44, 45, 46, 47)
-	onBothHooks(t, options{}, func(w *world) {
+	onHooks(t, options{}, func(w *world) {
 		// Once with nothing in the tables, and once in the face of the very flow
 		// that the packets claim to belong to, which must not feel any of it.
 		for name, prepare := range map[string]func(w *world){

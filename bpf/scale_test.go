@@ -302,7 +302,7 @@ func (w *world) ageAll(by time.Duration) {
 	w.Helper()
 	own := w.pool.Maps()
 	const size = 4096
-	keys, flows := make([]bpf.Lb4FlowKey, size), make([]bpf.Lb4Flow, size)
+	keys, flows := make([]bpf.Lb4FlowKey, size), make([]bpf.Lb4FlowEntry, size)
 	var cursor ebpf.MapBatchCursor
 	for last := false; !last; {
 		n, err := own.Flows.BatchLookup(&cursor, keys, flows, nil)
@@ -310,7 +310,7 @@ func (w *world) ageAll(by time.Duration) {
 			w.Fatal(err)
 		}
 		for i := range flows[:n] {
-			flows[i].Seen -= uint32(by >> 20)
+			flows[i].Flow.Seen -= uint32(by >> 20)
 		}
 		if n > 0 {
 			_, err := own.Flows.BatchUpdate(keys[:n], flows[:n], nil)

@@ -13,7 +13,7 @@ import (
 func TestLifeBySource(t *testing.T) {
 	for _, ipv6 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[ipv6], func(t *testing.T) {
-			onBothHooks(t, options{sources: 3, calm: calm, ipv6: ipv6}, func(w *world) {
+			onHooks(t, options{sources: 3, calm: calm, ipv6: ipv6}, func(w *world) {
 				w.run("errors", errorsToSources)
 				w.run("errors about handshakes", errorsAboutHandshakesBySource)
 				w.run("RST of either end", resetsBySource)

@@ -14,7 +14,7 @@ import (
 func TestSources(t *testing.T) {
 	for _, ipv6 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[ipv6], func(t *testing.T) {
-			onBothHooks(t, options{sources: 4, ipv6: ipv6}, func(w *world) {
+			onHooks(t, options{sources: 4, ipv6: ipv6}, func(w *world) {
 				w.run("in turn, for each member", sourcesInTurn)
 				w.run("one that closes", closingSource)
 				w.run("a free place", freePlace)

@@ -79,7 +79,8 @@ const (
 	Lb4EventEVENT_ARP_CONFLICT    Lb4Event = 0
 	Lb4EventEVENT_NAT_PRESSURE    Lb4Event = 1
 	Lb4EventEVENT_COOKIE_ACCEPTED Lb4Event = 2
-	Lb4EventEVENT_MAX             Lb4Event = 3
+	Lb4EventEVENT_OUTSIDE         Lb4Event = 3
+	Lb4EventEVENT_MAX             Lb4Event = 4
 )
 
 type Lb4Expiry struct {
@@ -111,6 +112,14 @@ type Lb4Flow struct {
 	Serial  uint32
 }
 
+type Lb4FlowEntry struct {
+	_      structs.HostLayout
+	Flow   Lb4Flow
+	Routed uint32
+	Mtu    uint16
+	Dmac   [6]uint8
+}
+
 type Lb4FlowKey struct {
 	_     structs.HostLayout
 	Saddr Lb4Addr
@@ -135,11 +144,12 @@ const (
 )
 
 type Lb4HalfOpen struct {
-	_       structs.HostLayout
-	Flow    Lb4Flow
-	Ring    uint32
-	Window  uint16
-	Segment uint16
+	_        structs.HostLayout
+	Flow     Lb4Flow
+	Ring     uint32
+	Window   uint16
+	Segment  uint16
+	Reserved uint32
 }
 
 type Lb4HalfOpenKey struct {

@@ -79,7 +79,8 @@ const (
 	Lb6EventEVENT_ARP_CONFLICT    Lb6Event = 0
 	Lb6EventEVENT_NAT_PRESSURE    Lb6Event = 1
 	Lb6EventEVENT_COOKIE_ACCEPTED Lb6Event = 2
-	Lb6EventEVENT_MAX             Lb6Event = 3
+	Lb6EventEVENT_OUTSIDE         Lb6Event = 3
+	Lb6EventEVENT_MAX             Lb6Event = 4
 )
 
 type Lb6Expiry struct {
@@ -111,6 +112,14 @@ type Lb6Flow struct {
 	Serial  uint32
 }
 
+type Lb6FlowEntry struct {
+	_      structs.HostLayout
+	Flow   Lb6Flow
+	Routed uint32
+	Mtu    uint16
+	Dmac   [6]uint8
+}
+
 type Lb6FlowKey struct {
 	_     structs.HostLayout
 	Saddr Lb6Addr
@@ -135,11 +144,12 @@ const (
 )
 
 type Lb6HalfOpen struct {
-	_       structs.HostLayout
-	Flow    Lb6Flow
-	Ring    uint32
-	Window  uint16
-	Segment uint16
+	_        structs.HostLayout
+	Flow     Lb6Flow
+	Ring     uint32
+	Window   uint16
+	Segment  uint16
+	Reserved uint32
 }
 
 type Lb6HalfOpenKey struct {

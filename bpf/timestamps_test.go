@@ -18,7 +18,7 @@ import (
 
 func TestTimestamps(t *testing.T) {
 	rows.Proves(t, 48)
-	onBothHooks(t, options{}, func(w *world) {
+	onHooks(t, options{}, func(w *world) {
 		w.run("at every offset", func(w *world) {
 			for n := range 31 {
 				w.shifts(n, fmt.Sprintf("behind %d NOPs", n), packet.NOPs(n))

@@ -17,7 +17,7 @@ func TestUDP(t *testing.T) {
 	rows.Proves(t, 2, 30, 32, 40, 42)
 	for _, o := range []options{{flowLimit: 64}, {flowLimit: 64, ipv6: true}} {
 		t.Run(map[bool]string{false: "IPv4", true: "IPv6"}[o.ipv6], func(t *testing.T) {
-			onBothHooks(t, o, func(w *world) {
+			onHooks(t, o, func(w *world) {
 				for name, test := range map[string]func(w *world){
 					"a datagram makes a flow": datagramsMakeFlows, "lengths": datagramLengths,
 					"sums": datagramSums, "idle": idleDatagrams, "member goes down": datagramsOfDownMember,

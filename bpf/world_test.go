@@ -16,27 +16,29 @@ import (
 	"qlbaas/maps"
 )
 
-// hook is how a balancer is attached: tc alone, or XDP with tc behind it.
+// hook is how a balancer is attached: tc alone, or with a fast lane in front of it, XDP or
+// the short cut at the outside device.
 type hook string
 
 const (
 	tcHook  hook = "tc"
 	xdpHook hook = "xdp"
+	tapHook hook = "tap"
 )
 
 // world is one pool: its maps, its programs, and the test that uses it now.
 type world struct {
 	testing.TB
-	hook           hook
-	tc, xdp, sweep *ebpf.Program
-	pool           *maps.Pool
-	node           *maps.Node
-	number         uint32
-	gen            maps.Generation // as written last
-	orphans        int             // ports that the test has made nobody's
-	calm           uint32
-	sources        int
-	ipv6           bool
+	hook            hook
+	tc, fast, sweep *ebpf.Program // fast is the fast lane
+	pool            *maps.Pool
+	node            *maps.Node
+	number          uint32
+	gen             maps.Generation // as written last
+	orphans         int             // ports that the test has made nobody's
+	calm            uint32
+	sources         int
+	ipv6            bool
 }
 
 // options of a world; the zero value is a pool of three members, alone on its node.
@@ -51,16 +53,16 @@ type options struct {
 	calm      uint32     // handshakes in flight without cookies; 0 = as many as there may be
 }
 
-// onBothHooks runs the test once on each hook, in a world of its own.
-func onBothHooks(t *testing.T, o options, test func(w *world)) {
-	for _, h := range []hook{tcHook, xdpHook} {
+// onHooks runs the test once on each hook, in a world of its own.
+func onHooks(t *testing.T, o options, test func(w *world)) {
+	for _, h := range []hook{tcHook, xdpHook, tapHook} {
 		t.Run(string(h), func(t *testing.T) { test(newWorld(t, h, o)) })
 	}
 }
 
-// onFamilies is onBothHooks, and IPv6 beside it: on XDP, which has tc behind it.
+// onFamilies is onHooks, and IPv6 beside it: on XDP, which has tc behind it.
 func onFamilies(t *testing.T, o options, test func(w *world)) {
-	onBothHooks(t, o, test)
+	onHooks(t, o, test)
 	o.ipv6 = true
 	t.Run("IPv6", func(t *testing.T) { test(newWorld(t, xdpHook, o)) })
 }
@@ -128,8 +130,8 @@ func newWorld(t testing.TB, h hook, o options) *world {
 	t.Cleanup(func() { w.pool.Close() })
 	w.must(w.node.AddPool(o.number))
 	w.addSlots(o.slots)
-	if h == xdpHook {
-		w.loadXDP()
+	if h != tcHook {
+		w.loadFast()
 	}
 	w.configure(func(g *maps.Generation) { *g = w.first(min(o.slots, 3), o.flowLimit) })
 	return w
@@ -156,12 +158,14 @@ func newNode(t testing.TB, spec *ebpf.CollectionSpec) *maps.Node {
 	return node
 }
 
-func (w *world) loadXDP() {
-	load := bpf.LoadXdpLb4
-	if w.ipv6 {
-		load = bpf.LoadXdpLb6
-	}
-	spec, err := load()
+// compiled are the objects of fast lanes, by hook, and whether they are IPv6's.
+var compiled = map[hook]map[bool]func() (*ebpf.CollectionSpec, error){
+	xdpHook: {false: bpf.LoadXdpLb4, true: bpf.LoadXdpLb6},
+	tapHook: {false: bpf.LoadTapLb4, true: bpf.LoadTapLb6},
+}
+
+func (w *world) loadFast() {
+	spec, err := compiled[w.hook][w.ipv6]()
 	w.must(err)
 	w.setVariables(spec)
 	w.must(spec.Variables["device_mac"].Set([6]byte(ownMAC)))
@@ -177,12 +181,11 @@ func (w *world) loadXDP() {
 		}
 		spec.Maps[name].MaxEntries = shared[name].MaxEntries()
 	}
-	var objects struct {
-		XDP *ebpf.Program `ebpf:"xdp_lb"`
-	}
-	w.must(spec.LoadAndAssign(&objects, &ebpf.CollectionOptions{MapReplacements: shared}))
-	w.xdp = objects.XDP
-	w.Cleanup(func() { w.xdp.Close() })
+	loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+	w.must(err)
+	w.fast = loaded.DetachProgram(string(w.hook) + "_lb")
+	loaded.Close()
+	w.Cleanup(func() { w.fast.Close() })
 }
 
 func (w *world) setVariables(spec *ebpf.CollectionSpec) {

@@ -255,7 +255,7 @@ func (n *Node) orderAlarm(p *pool, w wiring) (string, error) {
 	if !n.hook.tcx {
 		return "", nil
 	}
-	order, err := hook.TCXOrder(p.ns, w.inside.Attrs().Index)
+	order, err := hook.TCXOrder(insidePoint(p, w))
 	if err != nil {
 		return "", err
 	}

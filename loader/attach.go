@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
 	"qlbaas/loader/hook"
@@ -16,19 +17,22 @@ const (
 	linkTCX  = "tcx"
 	linkXDP  = "xdp"
 	linkPeer = "xdp_peer"
+	linkTap  = "tap"
 )
 
 // attachments are the links that keep a pool's programs attached. The open links
 // matter besides the pins: with them the programs survive an unmounted bpffs.
 type attachments struct {
-	tcx, xdp, peer link.Link
+	tcx, xdp, peer, tap link.Link
 }
 
 func (a *attachments) named() map[string]*link.Link {
-	return map[string]*link.Link{linkTCX: &a.tcx, linkXDP: &a.xdp, linkPeer: &a.peer}
+	return map[string]*link.Link{linkTCX: &a.tcx, linkXDP: &a.xdp, linkPeer: &a.peer, linkTap: &a.tap}
 }
 
-func (a *attachments) none() bool { return a.tcx == nil && a.xdp == nil && a.peer == nil }
+func (a *attachments) none() bool {
+	return a.tcx == nil && a.xdp == nil && a.peer == nil && a.tap == nil
+}
 
 // Close lets go of the links; pinned ones stay attached.
 func (a *attachments) Close() error {
@@ -56,23 +60,24 @@ func (a *attachments) open(from *pin.Pins) (err error) {
 // one of them has translated is no news to the other, which lets it pass.)
 func (n *Node) ensureAttached(ctx context.Context, p *pool, ps *programs, w wiring) error {
 	if n.hook.tcx {
-		if err := hook.Ensure(ctx, n.steps(), p.link(linkTCX), hook.TCX(p.ns, w.inside.Attrs().Index, linkTCX, ps.tc)); err != nil {
+		if err := hook.Ensure(ctx, n.steps(), p.link(linkTCX), hook.TCX(insidePoint(p, w), linkTCX, ps.tc)); err != nil {
 			return err
 		}
 	} else if err := hook.EnsureFilter(ctx, n.steps(), p.ns, w.inside, programTC, ps.tc); err != nil {
 		return err
 	}
-	if n.hook.name == HookXDP {
-		if err := n.ensureXDP(ctx, p, ps, w); err != nil {
-			return err
-		}
-	} else if err := n.dropXDP(ctx, p, w); err != nil {
+	if err := n.ensureLane(ctx, p, ps, w); err != nil {
 		return err
 	}
 	if n.hook.tcx {
 		return hook.DropFilter(ctx, n.steps(), p.ns, w.inside)
 	}
 	return hook.Drop(ctx, n.steps(), p.link(linkTCX), linkTCX)
+}
+
+// insidePoint is where tc_lb sees the pool's packets.
+func insidePoint(p *pool, w wiring) hook.Point {
+	return hook.Point{Enter: p.ns.Do, Device: w.inside.Attrs().Index, Attach: ebpf.AttachTCXIngress}
 }
 
 // link is where the link of that name is kept.

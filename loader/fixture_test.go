@@ -209,7 +209,7 @@ func put32(b []byte, v uint32) { binary.NativeEndian.PutUint32(b, v) }
 func lightObjects() ([families]objects, error) {
 	all, err := readObjects()
 	for f := range all {
-		for _, spec := range []*ebpf.CollectionSpec{all[f].tc, all[f].xdp} {
+		for _, spec := range []*ebpf.CollectionSpec{all[f].tc, all[f].lanes[laneXDP], all[f].lanes[laneTap]} {
 			if err != nil {
 				return all, err
 			}
@@ -220,6 +220,10 @@ func lightObjects() ([families]objects, error) {
 					asm.LoadMapPtr(asm.R1, 0).WithReference("member_states"),
 					asm.Mov.Imm(asm.R0, 0),
 					asm.Return(),
+				}
+				if name == programTap { // whose device it is for is looked up in its constants
+					device := asm.LoadMapPtr(asm.R1, 0).WithReference(constants)
+					program.Instructions = slices.Insert(program.Instructions, 1, device)
 				}
 				if name == programSweep {
 					expiry := asm.LoadMapPtr(asm.R1, 0).WithReference("expiry")

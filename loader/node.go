@@ -32,6 +32,10 @@ type Options struct {
 	// Hook is one of the Hook constants; empty means auto: tcx, or clsact where the
 	// kernel has no tcx.
 	Hook string
+	// NoOutside leaves the outside device alone. Else, with hook tcx and the driver
+	// linuxbridge, packets of established flows are turned around there, before they come
+	// into the pool's namespace.
+	NoOutside bool
 	// InterfaceDriver is one of package plug's; empty means linuxbridge.
 	InterfaceDriver string
 	// OVSDB is the socket of Open vSwitch's database; empty means the usual one.
@@ -93,6 +97,8 @@ type nodeHook struct {
 	name string
 	// tcx is how tc_lb is attached, with XDP too; else it is a clsact filter.
 	tcx bool
+	// lane stands in front of tc_lb.
+	lane lane
 }
 
 // errClosed ends operations after Close.
@@ -152,6 +158,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.driver, err = plug.New(n.opts.InterfaceDriver, n.opts.OVSDB, n.hook.name == HookXDP); err != nil {
 		return err
 	}
+	n.hook.lane = n.opts.chooseLane(n.hook)
 	if n.routes, err = rtnl.Open(); err != nil {
 		return err
 	}

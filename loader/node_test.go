@@ -22,6 +22,7 @@ import (
 	"qlbaas/loader/device"
 	"qlbaas/loader/hook"
 	"qlbaas/loader/netspace"
+	"qlbaas/loader/plug"
 	"qlbaas/loader/rtnl"
 )
 
@@ -446,12 +447,23 @@ func TestProbes(t *testing.T) {
 	if err := probeKernel([]feature{broken}); !errors.Is(err, unix.EPERM) || errors.Is(err, ErrUnsupported) {
 		t.Errorf("a probe that fails: %v", err)
 	}
-	for wanted, want := range map[string]nodeHook{
-		"": {HookTCX, true}, HookAuto: {HookTCX, true}, HookTCX: {HookTCX, true},
-		HookClsact: {HookClsact, false}, HookXDP: {HookXDP, true},
+	for wanted, want := range map[string]struct {
+		name string
+		tcx  bool
+		lane lane
+	}{
+		"": {HookTCX, true, laneTap}, HookAuto: {HookTCX, true, laneTap}, HookTCX: {HookTCX, true, laneTap},
+		HookClsact: {HookClsact, false, laneNone}, HookXDP: {HookXDP, true, laneXDP},
 	} {
-		if name, tcx, err := hook.Choose(wanted); err != nil || (nodeHook{name, tcx}) != want {
-			t.Errorf("hook %q: %s, %v, %v", wanted, name, tcx, err)
+		name, tcx, err := hook.Choose(wanted)
+		l := (&Options{}).chooseLane(nodeHook{name: name, tcx: tcx})
+		if err != nil || name != want.name || tcx != want.tcx || l != want.lane {
+			t.Errorf("hook %q: %s, %v, lane %q, %v", wanted, name, tcx, l, err)
+		}
+	}
+	for _, o := range []Options{{NoOutside: true}, {InterfaceDriver: plug.OpenVSwitch}, {InterfaceDriver: plug.Macvlan}} {
+		if l := o.chooseLane(nodeHook{name: HookTCX, tcx: true}); l != laneNone {
+			t.Errorf("%+v: lane %q", o, l)
 		}
 	}
 	if _, _, err := hook.Choose("fishing"); err == nil || !strings.Contains(err.Error(), "fishing") {

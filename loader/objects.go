@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	stdmaps "maps"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -20,6 +21,7 @@ const (
 	programSweep   = "sweep_ports"
 	programXDP     = "xdp_lb"
 	programPass    = "xdp_pass"
+	programTap     = "tap_lb"
 	constants      = hook.Constants
 	numberVariable = "pool_number"
 	macVariable    = "device_mac"
@@ -27,36 +29,42 @@ const (
 
 // objects are the compiled programs and maps of one family that this binary carries.
 type objects struct {
-	tc, xdp *ebpf.CollectionSpec
+	tc *ebpf.CollectionSpec
+	// lanes are the fast lanes' objects; none has none.
+	lanes map[lane]*ebpf.CollectionSpec
 	// build tells programs of this binary from those that another version has
 	// loaded. The kernel's tag would not do: it leaves out the constants.
 	build string
 }
 
 func readObjects() (all [families]objects, err error) {
-	if all[ipv4], err = readPair(bpf.LoadLb4, bpf.LoadXdpLb4); err != nil {
+	if all[ipv4], err = readFamily(bpf.LoadLb4, bpf.LoadXdpLb4, bpf.LoadTapLb4); err != nil {
 		return all, err
 	}
-	all[ipv6], err = readPair(bpf.LoadLb6, bpf.LoadXdpLb6)
+	all[ipv6], err = readFamily(bpf.LoadLb6, bpf.LoadXdpLb6, bpf.LoadTapLb6)
 	return all, err
 }
 
-// readPair reads the objects of one family.
-func readPair(loadTC, loadXDP func() (*ebpf.CollectionSpec, error)) (objects, error) {
-	tc, err := loadTC()
-	if err != nil {
-		return objects{}, fmt.Errorf("read embedded programs: %w", err)
+// readFamily reads the objects of one family.
+func readFamily(loadTC, loadXDP, loadTap func() (*ebpf.CollectionSpec, error)) (objects, error) {
+	var specs [3]*ebpf.CollectionSpec
+	for i, load := range []func() (*ebpf.CollectionSpec, error){loadTC, loadXDP, loadTap} {
+		var err error
+		if specs[i], err = load(); err != nil {
+			return objects{}, fmt.Errorf("read embedded programs: %w", err)
+		}
 	}
-	xdp, err := loadXDP()
-	if err != nil {
-		return objects{}, fmt.Errorf("read embedded programs: %w", err)
-	}
-	hook.ForgetLines(tc, xdp)
-	for _, spec := range []*ebpf.CollectionSpec{tc, xdp} {
+	return newObjects(specs[0], map[lane]*ebpf.CollectionSpec{laneXDP: specs[1], laneTap: specs[2]}), nil
+}
+
+func newObjects(tc *ebpf.CollectionSpec, lanes map[lane]*ebpf.CollectionSpec) objects {
+	all := []*ebpf.CollectionSpec{tc, lanes[laneXDP], lanes[laneTap]}
+	hook.ForgetLines(all...)
+	for _, spec := range all {
 		// Nobody maps the constants into memory, and that would take whole pages.
 		spec.Maps[constants].Flags &^= unix.BPF_F_MMAPABLE
 	}
-	return objects{tc: tc, xdp: xdp, build: hook.Build(tc, xdp)}, nil
+	return objects{tc: tc, lanes: lanes, build: hook.Build(all...)}
 }
 
 // makePoolMaps makes a pool's empty maps, with room for so many source addresses.
@@ -78,12 +86,12 @@ func (o *objects) makeNodeMaps() (m maps.NodeMaps, err error) {
 	return m, nil
 }
 
-// programs are one pool's, loaded. The XDP pair is there only where it is attached.
+// programs are one pool's, loaded. A fast lane's are there only where it is attached.
 type programs struct {
-	build     string
-	tc, sweep *ebpf.Program
-	xdp, pass *ebpf.Program
-	constants *ebpf.Map
+	build          string
+	tc, sweep      *ebpf.Program
+	xdp, pass, tap *ebpf.Program
+	constants      *ebpf.Map
 }
 
 // Close lets go of the programs; what is attached or pinned lives on.
@@ -91,17 +99,18 @@ func (ps *programs) Close() error {
 	if ps == nil {
 		return nil
 	}
-	return errors.Join(ps.tc.Close(), ps.sweep.Close(), ps.xdp.Close(), ps.pass.Close(), ps.constants.Close())
+	return errors.Join(ps.tc.Close(), ps.sweep.Close(), ps.xdp.Close(), ps.pass.Close(), ps.tap.Close(), ps.constants.Close())
 }
 
 // named are the programs that are pinned, by name.
 func (ps *programs) named() map[string]**ebpf.Program {
 	return map[string]**ebpf.Program{
 		programTC: &ps.tc, programSweep: &ps.sweep, programXDP: &ps.xdp, programPass: &ps.pass,
+		programTap: &ps.tap,
 	}
 }
 
-// loadTC loads the programs of a pool on its maps, but for the XDP pair.
+// loadTC loads the programs of a pool on its maps, but for a fast lane's.
 func (n *Node) loadTC(f family, number uint32, own maps.PoolMaps) (*programs, error) {
 	var to struct {
 		TC        *ebpf.Program `ebpf:"tc_lb"`
@@ -117,15 +126,28 @@ func (n *Node) loadTC(f family, number uint32, own maps.PoolMaps) (*programs, er
 	}, nil
 }
 
-// loadXDP loads the XDP pair of a pool on its maps, for a device with that address.
-func (n *Node) loadXDP(f family, number uint32, mac [6]byte, own maps.PoolMaps) (xdp, pass *ebpf.Program, _ error) {
-	var to struct {
-		XDP  *ebpf.Program `ebpf:"xdp_lb"`
-		Pass *ebpf.Program `ebpf:"xdp_pass"`
+// loadLane loads the programs of the node's fast lane into ps, on a pool's maps and for a
+// device with that address.
+func (n *Node) loadLane(f family, number uint32, mac [6]byte, own maps.PoolMaps, ps *programs) error {
+	names := n.hook.lane.programs()
+	if len(names) == 0 {
+		return nil
 	}
-	values := map[string]any{numberVariable: number, macVariable: mac}
-	err := load(n.objects[f].xdp, values, n.allMaps(f, own), &to)
-	return to.XDP, to.Pass, err
+	compiled := n.objects[f].lanes[n.hook.lane].Copy()
+	stdmaps.DeleteFunc(compiled.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !slices.Contains(names, name) })
+	spec, err := prepare(compiled, map[string]any{numberVariable: number, macVariable: mac}, n.allMaps(f, own))
+	if err != nil {
+		return err
+	}
+	loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: n.allMaps(f, own)})
+	if err != nil {
+		return fmt.Errorf("load fast lane: %w", err)
+	}
+	defer loaded.Close()
+	for _, name := range names {
+		*ps.named()[name] = loaded.DetachProgram(name)
+	}
+	return nil
 }
 
 // allMaps are the pool's own maps and the node's, by name.
@@ -138,19 +160,28 @@ func (n *Node) allMaps(f family, own maps.PoolMaps) map[string]*ebpf.Map {
 
 // load loads what the fields of to name, on maps that are there already.
 func load(compiled *ebpf.CollectionSpec, values map[string]any, use map[string]*ebpf.Map, to any) error {
+	spec, err := prepare(compiled, values, use)
+	if err != nil {
+		return err
+	}
+	if err := spec.LoadAndAssign(to, &ebpf.CollectionOptions{MapReplacements: use}); err != nil {
+		return fmt.Errorf("load programs: %w", err)
+	}
+	return nil
+}
+
+// prepare makes a copy for these maps, and with these constants.
+func prepare(compiled *ebpf.CollectionSpec, values map[string]any, use map[string]*ebpf.Map) (*ebpf.CollectionSpec, error) {
 	spec := compiled.Copy()
 	for _, name := range []string{"flows", "member_states"} { // whose size is the pool's
 		spec.Maps[name].MaxEntries = use[name].MaxEntries()
 	}
 	for name, value := range values {
 		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("set %s: %w", name, err)
+			return nil, fmt.Errorf("set %s: %w", name, err)
 		}
 	}
-	if err := spec.LoadAndAssign(to, &ebpf.CollectionOptions{MapReplacements: use}); err != nil {
-		return fmt.Errorf("load programs: %w", err)
-	}
-	return nil
+	return spec, nil
 }
 
 // readNumber reads the pool's number out of the constants of its programs.
@@ -159,17 +190,17 @@ func (o *objects) readNumber(rodata *ebpf.Map) (number uint32, err error) {
 	return number, err
 }
 
-// knowsMAC tells whether a fast lane was loaded for a device with that address: it leaves
-// frames for others alone.
-func (o *objects) knowsMAC(xdp *ebpf.Program, mac [6]byte) (bool, error) {
-	used, err := mapsOf(xdp)
+// knowsMAC tells whether a fast lane's program was loaded for a device with that address:
+// it leaves frames for others alone.
+func (o *objects) knowsMAC(l lane, program *ebpf.Program, mac [6]byte) (bool, error) {
+	used, err := mapsOf(program)
 	if err != nil {
 		return false, err
 	}
 	defer closeMaps(used)
 	var found [6]byte
 	if rodata := used[constants]; rodata != nil {
-		err = readConstant(o.xdp, macVariable, rodata, &found)
+		err = readConstant(o.lanes[l], macVariable, rodata, &found)
 	}
 	return found == mac, err
 }

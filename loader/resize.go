@@ -149,10 +149,10 @@ func (n *Node) growSources(ctx context.Context, p *pool, w wiring, room uint16) 
 // loadAll loads what the node's hook needs.
 func (n *Node) loadAll(f family, number uint32, mac net.HardwareAddr, own maps.PoolMaps) (*programs, error) {
 	ps, err := n.loadTC(f, number, own)
-	if err != nil || n.hook.name != HookXDP {
-		return ps, err
+	if err != nil {
+		return nil, err
 	}
-	if ps.xdp, ps.pass, err = n.loadXDP(f, number, [6]byte(mac), own); err != nil {
+	if err := n.loadLane(f, number, [6]byte(mac), own, ps); err != nil {
 		return nil, errors.Join(err, ps.Close())
 	}
 	return ps, nil

@@ -407,7 +407,7 @@ func (w *world) flowsPinned(b *Balancer) (connections int) {
 	}
 	defer m.Close()
 	var cursor ebpf.MapBatchCursor
-	keys, values := make([]bpf.Lb4FlowKey, 2000), make([]bpf.Lb4Flow, 2000)
+	keys, values := make([]bpf.Lb4FlowKey, 2000), make([]bpf.Lb4FlowEntry, 2000)
 	entries, err := m.BatchLookup(&cursor, keys, values, nil)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		w.Fatal(fmt.Errorf("read flows: %w", err))

@@ -25,34 +25,54 @@ func (n *Node) ensurePrograms(ctx context.Context, p *pool, mac net.HardwareAddr
 			return err
 		}
 	}
-	if n.hook.name != HookXDP {
-		return nil
-	}
 	return n.ensureFastLane(ctx, p, [6]byte(mac))
 }
 
-// ensureFastLane loads the XDP pair, for a device with that address.
+// ensureFastLane loads the programs of the node's fast lane, for a device with that address.
 func (n *Node) ensureFastLane(ctx context.Context, p *pool, mac [6]byte) error {
+	names := n.hook.lane.programs()
+	if len(names) == 0 {
+		return nil
+	}
 	have := p.loaded()
-	if have.xdp != nil && have.pass != nil {
-		if fits, err := n.objects[p.family].knowsMAC(have.xdp, mac); fits || err != nil {
+	if have.has(names) {
+		first := *have.named()[names[0]]
+		if fits, err := n.objects[p.family].knowsMAC(n.hook.lane, first, mac); fits || err != nil {
 			return err
 		}
 	}
-	if err := n.step(ctx, "load XDP programs"); err != nil {
+	if err := n.step(ctx, "load fast lane"); err != nil {
 		return err
 	}
-	whole := *have
-	var err error
-	whole.xdp, whole.pass, err = n.loadXDP(p.family, p.number, mac, p.view.Maps())
-	if err != nil {
+	whole, former := have.without(names)
+	if err := n.loadLane(p.family, p.number, mac, p.view.Maps(), whole); err != nil {
 		return err
 	}
-	if err := n.pinPrograms(ctx, p, &whole, programXDP, programPass); err != nil {
-		return errors.Join(err, whole.xdp.Close(), whole.pass.Close())
+	if err := n.pinPrograms(ctx, p, whole, names...); err != nil {
+		_, fresh := whole.without(names)
+		return errors.Join(err, closePrograms(fresh))
 	}
-	p.setPrograms(&whole)
-	return errors.Join(have.xdp.Close(), have.pass.Close())
+	p.setPrograms(whole)
+	return closePrograms(former)
+}
+
+// without returns a copy that lacks the programs of these names, and those.
+func (ps *programs) without(names []string) (rest *programs, taken []*ebpf.Program) {
+	slim := *ps
+	all := slim.named()
+	for _, name := range names {
+		taken = append(taken, *all[name])
+		*all[name] = nil
+	}
+	return &slim, taken
+}
+
+func closePrograms(all []*ebpf.Program) error {
+	var errs []error
+	for _, program := range all {
+		errs = append(errs, program.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // replacePrograms loads all programs anew. Packets see them once they are attached.
@@ -190,21 +210,26 @@ func (n *Node) dropOldPrograms(ctx context.Context, p *pool) error {
 			return err
 		}
 	}
-	if n.hook.name == HookXDP || ps.xdp == nil && ps.pass == nil {
+	var others []string
+	for _, l := range []lane{laneXDP, laneTap} {
+		for _, name := range l.programs() {
+			if l != n.hook.lane && ps.has([]string{name}) {
+				others = append(others, name)
+			}
+		}
+	}
+	if len(others) == 0 {
 		return nil
 	}
 	if err := n.step(ctx, "unpin programs of another hook"); err != nil {
 		return err
 	}
-	for _, name := range []string{programXDP, programPass} {
+	for _, name := range others {
 		if err := p.pins.Drop(filepath.Join(programPins, ps.build, name)); err != nil {
 			return err
 		}
 	}
-	p.data.Lock()
-	defer p.data.Unlock()
-	slim := *ps
-	slim.xdp, slim.pass = nil, nil
-	p.programs = &slim
-	return errors.Join(ps.xdp.Close(), ps.pass.Close())
+	slim, former := ps.without(others)
+	p.setPrograms(slim)
+	return closePrograms(former)
 }

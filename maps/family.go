@@ -246,12 +246,12 @@ func (words[A]) readMembers(m *ebpf.Map) ([]Member, error) {
 
 func (words[A]) flows(m *ebpf.Map) iter.Seq2[FlowEntry, error] {
 	return func(yield func(FlowEntry, error) bool) {
-		for entry, err := range batches[flowKey[A], flow[A]](m) {
+		for entry, err := range batches[flowKey[A], flowEntry[A]](m) {
 			if err != nil {
 				yield(FlowEntry{}, wrap(err, "read flows"))
 				return
 			}
-			if !yield(FlowEntry{fromFlowKey(&entry.key), fromFlow(&entry.value)}, nil) {
+			if !yield(FlowEntry{fromFlowKey(&entry.key), fromFlow(&entry.value.Flow)}, nil) {
 				return
 			}
 		}

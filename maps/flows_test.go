@@ -33,7 +33,7 @@ func TestFlows(t *testing.T) {
 		Slot: 3, Snat: 2, State: uint32(bpf.Lb4FlowStateFLOW_FIN_CLIENT), Seen: 7, Next: 8, Ack: 9,
 		Shift: 10, Started: 11, Serial: 12,
 	}
-	if err := p.own.Flows.Put(&key, &value); err != nil {
+	if err := p.own.Flows.Put(&key, &bpf.Lb4FlowEntry{Flow: value}); err != nil {
 		t.Fatal(err)
 	}
 	want := FlowEntry{
@@ -60,10 +60,10 @@ func TestFlows(t *testing.T) {
 // fillFlows puts n entries with different clients into the table.
 func fillFlows(t testing.TB, m *ebpf.Map, n uint32) {
 	t.Helper()
-	keys, values := make([]bpf.Lb4FlowKey, n), make([]bpf.Lb4Flow, n)
+	keys, values := make([]bpf.Lb4FlowKey, n), make([]bpf.Lb4FlowEntry, n)
 	for i := range keys {
 		keys[i].Saddr.Word[0], keys[i].Proto = uint32(i), 6
-		values[i].Next = uint32(i)
+		values[i].Flow.Next = uint32(i)
 	}
 	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
 		t.Fatal(err)
@@ -101,14 +101,14 @@ func TestBatchesGrow(t *testing.T) {
 	fillFlows(t, p.own.Flows, full)
 	seen := make([]bool, full)
 	n := uint32(0)
-	for got, err := range walk[bpf.Lb4FlowKey, bpf.Lb4Flow](p.own.Flows, 1) {
+	for got, err := range walk[bpf.Lb4FlowKey, bpf.Lb4FlowEntry](p.own.Flows, 1) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if seen[got.value.Next] || got.key.Saddr.Word[0] != got.value.Next {
-			t.Fatalf("flow %d is seen twice, or with another's key", got.value.Next)
+		if seen[got.value.Flow.Next] || got.key.Saddr.Word[0] != got.value.Flow.Next {
+			t.Fatalf("flow %d is seen twice, or with another's key", got.value.Flow.Next)
 		}
-		seen[got.value.Next] = true
+		seen[got.value.Flow.Next] = true
 		n++
 	}
 	if n != full {

@@ -170,7 +170,7 @@ func TestFlows6(t *testing.T) {
 		Saddr: addr6(t, "2001:db8:64::11"), Daddr: addr6(t, "2001:db8:64::9"),
 		Sport: toPort(1024), Dport: toPort(5353), Slot: 3, Seen: 7, Started: 11, Serial: 12,
 	}
-	if err := p.own.Flows.Put(&key, &value); err != nil {
+	if err := p.own.Flows.Put(&key, &bpf.Lb6FlowEntry{Flow: value}); err != nil {
 		t.Fatal(err)
 	}
 	want := FlowEntry{
@@ -257,7 +257,7 @@ func TestCost6(t *testing.T) {
 	spec := loadSpec6(t)
 	p := newPool6(t)
 	empty, entries := memlock(t, p.own.Flows), p.own.Flows.MaxEntries()
-	keys, values := make([]bpf.Lb6FlowKey, entries), make([]bpf.Lb6Flow, entries)
+	keys, values := make([]bpf.Lb6FlowKey, entries), make([]bpf.Lb6FlowEntry, entries)
 	for i := range keys {
 		keys[i].Saddr.Word[3], keys[i].Proto = uint32(i), 6
 	}

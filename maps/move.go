@@ -64,7 +64,7 @@ func (p *Pool) SettleFlows(former *ebpf.Map) error {
 }
 
 func (words[A]) copyFlows(from, to *ebpf.Map) error {
-	for entry, err := range batches[flowKey[A], flow[A]](from) {
+	for entry, err := range batches[flowKey[A], flowEntry[A]](from) {
 		if err == nil {
 			err = to.Put(&entry.key, &entry.value)
 		}
@@ -76,11 +76,11 @@ func (words[A]) copyFlows(from, to *ebpf.Map) error {
 }
 
 func (words[A]) settleFlows(from, to *ebpf.Map) error {
-	for former, err := range batches[flowKey[A], flow[A]](from) {
+	for former, err := range batches[flowKey[A], flowEntry[A]](from) {
 		if err != nil {
 			return wrap(err, "read former flows")
 		}
-		var now flow[A]
+		var now flowEntry[A]
 		err := to.Lookup(&former.key, &now)
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			continue // it ended since
@@ -98,11 +98,11 @@ func (words[A]) settleFlows(from, to *ebpf.Map) error {
 		}
 	}
 	// What ended in the former table after it was copied.
-	for entry, err := range batches[flowKey[A], flow[A]](to) {
+	for entry, err := range batches[flowKey[A], flowEntry[A]](to) {
 		if err != nil {
 			return wrap(err, "read flows")
 		}
-		var gone flow[A]
+		var gone flowEntry[A]
 		err := from.Lookup(&entry.key, &gone)
 		if err == nil {
 			continue
@@ -119,11 +119,11 @@ func (words[A]) settleFlows(from, to *ebpf.Map) error {
 
 // mergeFlow takes the later of everything that only goes forward. A mark of death in
 // the former table came to nothing, or the flow would not be there.
-func mergeFlow[A address](former, now flow[A]) flow[A] {
-	now.State |= former.State &^ uint32(bpf.Lb4FlowStateFLOW_DEAD)
-	now.Seen = later(former.Seen, now.Seen)
-	now.Next = later(former.Next, now.Next)
-	now.Ack = later(former.Ack, now.Ack)
+func mergeFlow[A address](former, now flowEntry[A]) flowEntry[A] {
+	now.Flow.State |= former.Flow.State &^ uint32(bpf.Lb4FlowStateFLOW_DEAD)
+	now.Flow.Seen = later(former.Flow.Seen, now.Flow.Seen)
+	now.Flow.Next = later(former.Flow.Next, now.Flow.Next)
+	now.Flow.Ack = later(former.Flow.Ack, now.Flow.Ack)
 	return now
 }
 

@@ -69,6 +69,7 @@ var eventNames = [bpf.Lb4EventEVENT_MAX]string{
 	bpf.Lb4EventEVENT_ARP_CONFLICT:    "arp_conflict",
 	bpf.Lb4EventEVENT_NAT_PRESSURE:    "nat_pressure",
 	bpf.Lb4EventEVENT_COOKIE_ACCEPTED: "cookie_accepted",
+	bpf.Lb4EventEVENT_OUTSIDE:         "outside",
 }
 
 // stateNames follows enum flow_state, by bit.

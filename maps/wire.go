@@ -48,6 +48,14 @@ type (
 		Serial  uint32
 	}
 
+	flowEntry[A address] struct {
+		_      structs.HostLayout
+		Flow   flow[A]
+		Routed uint32
+		Mtu    uint16
+		Dmac   [6]uint8
+	}
+
 	halfOpenKey[A address] struct {
 		_     structs.HostLayout
 		Pool  uint32
@@ -55,11 +63,12 @@ type (
 	}
 
 	halfOpen[A address] struct {
-		_       structs.HostLayout
-		Flow    flow[A]
-		Ring    uint32
-		Window  uint16
-		Segment uint16
+		_        structs.HostLayout
+		Flow     flow[A]
+		Ring     uint32
+		Window   uint16
+		Segment  uint16
+		Reserved uint32
 	}
 
 	vip[A address] struct {
@@ -104,6 +113,7 @@ type (
 // What the compiler can check: sizes.
 var (
 	_ = [unsafe.Sizeof(bpf.Lb4FlowKey{})]byte([unsafe.Sizeof(flowKey[bpf.Lb4Addr]{})]byte{})
+	_ = [unsafe.Sizeof(bpf.Lb4FlowEntry{})]byte([unsafe.Sizeof(flowEntry[bpf.Lb4Addr]{})]byte{})
 	_ = [unsafe.Sizeof(bpf.Lb4Flow{})]byte([unsafe.Sizeof(flow[bpf.Lb4Addr]{})]byte{})
 	_ = [unsafe.Sizeof(bpf.Lb4HalfOpenKey{})]byte([unsafe.Sizeof(halfOpenKey[bpf.Lb4Addr]{})]byte{})
 	_ = [unsafe.Sizeof(bpf.Lb4HalfOpen{})]byte([unsafe.Sizeof(halfOpen[bpf.Lb4Addr]{})]byte{})
@@ -111,6 +121,7 @@ var (
 	_ = [unsafe.Sizeof(bpf.Lb4Member{})]byte([unsafe.Sizeof(member[bpf.Lb4Addr]{})]byte{})
 
 	_ = [unsafe.Sizeof(bpf.Lb6FlowKey{})]byte([unsafe.Sizeof(flowKey[bpf.Lb6Addr]{})]byte{})
+	_ = [unsafe.Sizeof(bpf.Lb6FlowEntry{})]byte([unsafe.Sizeof(flowEntry[bpf.Lb6Addr]{})]byte{})
 	_ = [unsafe.Sizeof(bpf.Lb6Flow{})]byte([unsafe.Sizeof(flow[bpf.Lb6Addr]{})]byte{})
 	_ = [unsafe.Sizeof(bpf.Lb6HalfOpenKey{})]byte([unsafe.Sizeof(halfOpenKey[bpf.Lb6Addr]{})]byte{})
 	_ = [unsafe.Sizeof(bpf.Lb6HalfOpen{})]byte([unsafe.Sizeof(halfOpen[bpf.Lb6Addr]{})]byte{})

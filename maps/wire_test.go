@@ -46,12 +46,14 @@ func TestLayout(t *testing.T) {
 	for _, pair := range [][2]any{
 		{flowKey[bpf.Lb4Addr]{}, bpf.Lb4FlowKey{}},
 		{flow[bpf.Lb4Addr]{}, bpf.Lb4Flow{}},
+		{flowEntry[bpf.Lb4Addr]{}, bpf.Lb4FlowEntry{}},
 		{halfOpenKey[bpf.Lb4Addr]{}, bpf.Lb4HalfOpenKey{}},
 		{halfOpen[bpf.Lb4Addr]{}, bpf.Lb4HalfOpen{}},
 		{vip[bpf.Lb4Addr]{}, bpf.Lb4Vip{}},
 		{member[bpf.Lb4Addr]{}, bpf.Lb4Member{}},
 		{flowKey[bpf.Lb6Addr]{}, bpf.Lb6FlowKey{}},
 		{flow[bpf.Lb6Addr]{}, bpf.Lb6Flow{}},
+		{flowEntry[bpf.Lb6Addr]{}, bpf.Lb6FlowEntry{}},
 		{halfOpenKey[bpf.Lb6Addr]{}, bpf.Lb6HalfOpenKey{}},
 		{halfOpen[bpf.Lb6Addr]{}, bpf.Lb6HalfOpen{}},
 		{vip[bpf.Lb6Addr]{}, bpf.Lb6Vip{}},
@@ -67,7 +69,7 @@ func TestLayout(t *testing.T) {
 func TestSizesAreTheObjects(t *testing.T) {
 	spec := loadSpec(t)
 	for name, want := range map[string][2]any{
-		"flows":          {flowKey[bpf.Lb4Addr]{}, flow[bpf.Lb4Addr]{}},
+		"flows":          {flowKey[bpf.Lb4Addr]{}, flowEntry[bpf.Lb4Addr]{}},
 		"half_open":      {halfOpenKey[bpf.Lb4Addr]{}, halfOpen[bpf.Lb4Addr]{}},
 		"half_open_node": {uint32(0), bpf.Lb4HalfOpenNode{}},
 		"half_open_use":  {uint32(0), bpf.Lb4HalfOpenUse{}},

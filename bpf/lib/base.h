@@ -10,7 +10,7 @@
 #if ADDR_WORDS == 1
 #define INLINE_IF_SMALL __always_inline
 #else
-#define INLINE_IF_SMALL __noinline
+#define INLINE_IF_SMALL __noinline __attribute__((unused))
 #endif
 
 #include "outcome.h"

@@ -13,16 +13,6 @@
  */
 #pragma once
 
-/* The key under which the other direction is found. */
-static __always_inline void mate_key(struct flow_key *key, const struct flow *flow, __u32 proto)
-{
-	key->saddr = flow->daddr;
-	key->daddr = flow->saddr;
-	key->sport = flow->dport;
-	key->dport = flow->sport;
-	key->proto = proto;
-}
-
 /* What the receiver of this entry's packets knows their numbers to be more by. */
 static __always_inline __u32 seq_shift(const struct flow *flow)
 {
@@ -52,11 +42,11 @@ static __always_inline void flow_count(__u32 slot, int n)
 static INLINE_IF_SMALL int flow_insert(const struct flow_key *key, const struct flow *from,
 				       __u32 now)
 {
-	struct flow flow = *from;
+	struct flow_entry entry = { .flow = *from };
 
-	flow.state &= ~(FLOW_DEAD | FLOW_SYN_ACK);
-	flow.seen = now;
-	return bpf_map_update_elem(&flows, key, &flow, BPF_NOEXIST) ? -DROP_FLOWS_FULL : 0;
+	entry.flow.state &= ~(FLOW_DEAD | FLOW_SYN_ACK);
+	entry.flow.seen = now;
+	return bpf_map_update_elem(&flows, key, &entry, BPF_NOEXIST) ? -DROP_FLOWS_FULL : 0;
 }
 
 /* A connection that is established from now on. */
@@ -193,15 +183,6 @@ static __always_inline int flow_reset(struct pkt *pkt, struct flow *flow)
 	return -DROP_DRAINED;
 }
 
-/* As far as a segment may be off what its direction has shown so far, both ways: the
- * largest window that a Linux host offers by itself. */
-#define REACH (1U << 25)
-
-static __always_inline bool in_reach(__u32 number, __u32 shown)
-{
-	return number - shown + REACH < 2 * REACH;
-}
-
 /*
  * Keeps the entry's view of its direction. A SYN or RST refreshes nothing: either
  * can be sent by somebody who only guesses the addresses. Nor does a segment from
@@ -210,7 +191,7 @@ static __always_inline bool in_reach(__u32 number, __u32 shown)
  */
 static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
 {
-	bool near = in_reach(pkt->end, flow->next) && in_reach(pkt->ack, flow->ack);
+	bool near = flow_near(pkt, flow);
 	int rc;
 
 	if ((pkt->tcp_flags & (TCP_SYN | TCP_RST)) || (near && (pkt->tcp_flags & TCP_FIN))) {
@@ -218,14 +199,7 @@ static __always_inline int flow_track(struct pkt *pkt, struct flow *flow)
 		if (rc || (pkt->tcp_flags & (TCP_SYN | TCP_RST)))
 			return rc;
 	}
-	if (flow->seen != pkt->now)
-		flow->seen = pkt->now;
-	if (!near)
-		return 0;
-	if (flow->ack != pkt->ack)
-		flow->ack = pkt->ack;
-	if ((__s32)(pkt->end - flow->next) > 0)
-		flow->next = pkt->end;
+	flow_note(pkt, flow, near);
 	return 0;
 }
 

@@ -54,12 +54,16 @@ static __always_inline int half_open_from_member(const struct half_open_key *key
 /* A packet of a handshake. Returns 0 if there is none, STOP_AGAIN if it has just
  * become a flow: its entry is free for others now, and the packet may be more than
  * an ACK. */
-static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
+__noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 {
-	struct half_open_key key = { .pool = pool_number, .tuple = pkt->key };
+	struct half_open_key key = { .pool = pool_number };
 	struct half_open *entry, *client;
 	struct flow flow;
 	int rc, sent;
+
+	if (!pkt)
+		return -DROP_INTERNAL;
+	key.tuple = pkt->key;
 
 	entry = bpf_map_lookup_elem(&half_open, &key);
 	if (!entry)
@@ -82,7 +86,7 @@ static __noinline int handshake_packet(ctx_t *ctx, struct pkt *pkt)
 	if (rc == STOP_RENEW)
 		return 0;
 	flow.shift = entry->flow.shift;
-	sent = forward(ctx, pkt, &flow);
+	sent = forward_handshake(ctx, pkt, &flow);
 	if (rc == STOP_LAST) {
 		/* XDP left it to tc, which shall find it as it was. */
 		if (sent == STOP_PUNT)

@@ -8,11 +8,11 @@
 #include "parse.h"
 #include "tcpopt.h"
 #include "ports.h"
+#include "flow.h"
 #include "conntrack.h"
 #include "halfopen.h"
 #include "select.h"
-#include "route.h"
-#include "nat.h"
+#include "forward.h"
 #include "socket.h"
 #include "icmp.h"
 #include "cookie.h"
@@ -41,8 +41,9 @@ static __always_inline int cookie_answered(ctx_t *ctx, struct pkt *pkt, struct f
 }
 
 /* A packet of a connection that is established or closing. */
-static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow *flow)
+static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow_entry *entry)
 {
+	struct flow *flow = &entry->flow;
 	__u32 state = flow->state;
 	int rc;
 
@@ -57,7 +58,7 @@ static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow 
 	if (!rc)
 		rc = pkt->key.proto == IPPROTO_UDP ? flow_track_udp(pkt, flow) :
 						     flow_track(pkt, flow);
-	return rc ? rc : forward(ctx, pkt, flow);
+	return rc ? rc : forward(ctx, pkt, entry);
 }
 
 /* The only exit: what was decided is counted once and done. */
@@ -85,17 +86,22 @@ static __always_inline int verdict(ctx_t *ctx, struct pkt *pkt, int rc)
 	return hook_drop();
 }
 
-/* A packet of what is in the tables; 0 = of nothing there. */
-__noinline int known(ctx_t *ctx, struct pkt *pkt)
+/* A packet of a connection; STOP_RENEW if there is none. */
+__noinline int established(ctx_t *ctx, struct pkt *pkt)
 {
-	struct flow *flow;
-	int rc = STOP_RENEW;
+	struct flow_entry *entry;
 
 	if (!pkt)
 		return -DROP_INTERNAL;
-	flow = bpf_map_lookup_elem(&flows, &pkt->key);
-	if (flow)
-		rc = flow_packet(ctx, pkt, flow);
+	entry = bpf_map_lookup_elem(&flows, &pkt->key);
+	return entry ? flow_packet(ctx, pkt, entry) : STOP_RENEW;
+}
+
+/* A packet of what is in the tables; 0 = of nothing there. */
+static __always_inline int known(ctx_t *ctx, struct pkt *pkt)
+{
+	int rc = established(ctx, pkt);
+
 	return rc == STOP_RENEW ? handshake_packet(ctx, pkt) : rc;
 }
 

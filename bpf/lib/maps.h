@@ -21,7 +21,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 2 * 16384);
 	__type(key, struct flow_key);
-	__type(value, struct flow);
+	__type(value, struct flow_entry);
 } flows SEC(".maps");
 
 /* Handshakes in flight of all pools, two entries each, so that a flood of SYNs

@@ -122,20 +122,3 @@ static __always_inline void member_count(const struct pkt *pkt, const struct flo
 		c->bytes_in += pkt->bytes;
 	}
 }
-
-/* Turns the packet into what the other side shall see. */
-__noinline int forward(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
-{
-	int rc;
-
-	if (!pkt || !flow)
-		return -DROP_INTERNAL;
-	rc = route(ctx, pkt, flow);
-	if (rc)
-		return rc;
-	rc = nat_apply(ctx, pkt, flow);
-	if (rc)
-		return rc;
-	member_count(pkt, flow);
-	return STOP_FORWARD;
-}

@@ -6,7 +6,8 @@
 
 #define CLAIM_TRIES 4
 
-/* What a handshake is made of while it is put together. */
+/* What a handshake is made of while it is put together. A datagram's becomes a flow at
+ * once: what a handshake has besides is zero then, and as a flow's entry it has no route. */
 struct opening {
 	struct half_open_key key; /* of entry's half */
 	struct half_open entry;	  /* the member's half, then the client's */
@@ -51,7 +52,7 @@ __noinline int port_open(struct opening *o, struct vip *vip, bool udp)
 				conns_add(o->slot, 1);
 			continue; /* the listener's */
 		}
-		rc = udp ? bpf_map_update_elem(&flows, &o->key.tuple, &o->entry.flow, BPF_NOEXIST) :
+		rc = udp ? bpf_map_update_elem(&flows, &o->key.tuple, &o->entry, BPF_NOEXIST) :
 			   bpf_map_update_elem(&half_open, &o->key, &o->entry, BPF_NOEXIST);
 		if (rc && rc != -EEXIST) { /* no room, or no memory */
 			if (!port_clear(ms, pos))
@@ -247,7 +248,7 @@ __noinline int datagram_open(ctx_t *ctx, struct pkt *pkt, struct vip *vip, __u32
 		return rc;
 	}
 	opening_turn(&o, pkt);
-	if (bpf_map_update_elem(&flows, &pkt->key, &o.entry.flow, BPF_NOEXIST)) {
+	if (bpf_map_update_elem(&flows, &pkt->key, &o.entry, BPF_NOEXIST)) {
 		/* Another CPU was faster, or the table is full. */
 		bpf_map_delete_elem(&flows, &o.key.tuple);
 		ms = ports_get(slot, o.snat);

@@ -11,7 +11,8 @@ enum event {
 	EVENT_NAT_PRESSURE =
 		1, /* a new connection toward a member with more than half its ports taken */
 	EVENT_COOKIE_ACCEPTED = 2, /* a client came back with the number it was sent */
-	EVENT_MAX = 3,
+	EVENT_OUTSIDE = 3,	   /* turned around before it came into the pool's namespace */
+	EVENT_MAX = 4,
 };
 
 /* What became of a packet that did not end here. */

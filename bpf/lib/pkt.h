@@ -43,7 +43,7 @@ struct pkt {
 	/* filled by whoever finds the packet worth an answer */
 	__u32 answer;	      /* enum answer */
 	__u32 answer_limited; /* anybody can ask for it: at most so many */
-	__u32 mtu;	      /* of ANSWER_FRAG_NEEDED */
+	__u32 mtu;	      /* of the route; what ANSWER_FRAG_NEEDED says */
 	__u32 df;	      /* may not be fragmented */
 	__u32 avoid;	      /* slot + 1 of a member that turned out to have no free port */
 };

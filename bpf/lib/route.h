@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Where a packet goes once it carries its new addresses: the namespace's own
- * routes and neighbours decide. Nothing is changed here, so that an XDP program
- * can still leave the packet to the tc program.
+ * routes and neighbours decide. Nothing of the packet is changed here, so that an XDP
+ * program can still leave it to the tc program.
  */
 #pragma once
 
+/* Asks for the route of what the packet becomes by that flow. */
 static __noinline int route(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
 {
 	struct bpf_fib_lookup fib = {};
@@ -35,5 +36,6 @@ static __noinline int route(ctx_t *ctx, struct pkt *pkt, const struct flow *flow
 		return -DROP_NO_ROUTE;
 	}
 	pkt->out = fib.ifindex;
+	pkt->mtu = fib.mtu_result;
 	return 0;
 }

@@ -31,6 +31,8 @@
 
 #define TICKS_PER_SEC 954 /* 10^9 / 2^20, rounded up */
 
+#define ROUTE_TICKS 256 /* how long a flow goes on by what its last route was */
+
 #define NO_LIMIT 0xffffffffU
 
 #pragma clang diagnostic push
@@ -60,8 +62,7 @@ enum flow_state {
 };
 
 /*
- * One direction's entry: what a packet of this tuple becomes. 44 bytes (IPv4),
- * so that entry and key share a 128-byte slab object.
+ * What a packet of one tuple becomes, and what such packets have shown.
  */
 struct flow {
 	struct addr saddr; /* after translation */
@@ -80,6 +81,16 @@ struct flow {
 	__u32 serial;  /* the member's serial, for readers */
 };
 
+/* One direction's entry in the flow table. 56 bytes (IPv4), so that key and entry fill a
+ * 128-byte slab object. */
+struct flow_entry {
+	struct flow flow;
+	/* How the last route led: good for ROUTE_TICKS, where it left by the pool's device. */
+	__u32 routed; /* tick when it was asked for */
+	__u16 mtu;    /* of that route; 0 = there is none yet */
+	__u8 dmac[ETH_ALEN];
+};
+
 /* A handshake in flight, in the table that all pools of the node share. 20 bytes. */
 struct half_open_key {
 	__u32 pool; /* pool_state.pool */
@@ -91,6 +102,7 @@ struct half_open {
 	__u32 ring;    /* this handshake's place in half_open_ring */
 	__u16 window;  /* FLOW_COOKIE: what the client has offered, */
 	__u16 segment; /* and its largest segment */
+	__u32 reserved;
 };
 
 /* Place in the ring of handshakes: the client side's key. */
@@ -275,4 +287,6 @@ _Static_assert(sizeof(struct flow_key) == 8 + 8 * ADDR_WORDS, "flow_key");
 _Static_assert(__builtin_offsetof(struct flow, state) % 8 == 0, "flow.state");
 _Static_assert(__builtin_offsetof(struct flow, seen) == __builtin_offsetof(struct flow, state) + 4,
 	       "flow.seen");
-_Static_assert(sizeof(struct flow) == 36 + 8 * ADDR_WORDS, "flow");
+_Static_assert(sizeof(struct flow_entry) == 48 + 8 * ADDR_WORDS, "flow_entry");
+/* A datagram's opening is both, see open.h. */
+_Static_assert(sizeof(struct half_open) == sizeof(struct flow_entry), "half_open");

@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
 	"qlbaas/loader/change"
-	"qlbaas/loader/netspace"
 	"qlbaas/loader/pin"
 )
 
@@ -107,13 +107,24 @@ func Drop(ctx context.Context, steps change.Steps, at Place, name string) error 
 	return nil
 }
 
-// TCX attaches a program to the ingress of a device in the namespace, ahead of whatever
-// else there is.
-func TCX(ns *netspace.Namespace, device int, name string, program *ebpf.Program) Wanted {
+// Point is a place for tcx programs: one direction of a device.
+type Point struct {
+	// Enter runs a function in the device's namespace.
+	Enter  func(func() error) error
+	Device int
+	// Attach is ebpf.AttachTCXIngress or ebpf.AttachTCXEgress.
+	Attach ebpf.AttachType
+}
+
+// Here runs a function in the caller's own namespace; see Point.Enter.
+func Here(fn func() error) error { return fn() }
+
+// TCX attaches a program ahead of whatever else there is.
+func TCX(at Point, name string, program *ebpf.Program) Wanted {
 	return Wanted{
 		Name: name, Program: program,
 		Attached: func(l link.Link) (bool, error) {
-			order, err := TCXOrder(ns, device)
+			order, err := TCXOrder(at)
 			if err != nil {
 				return false, err
 			}
@@ -121,17 +132,12 @@ func TCX(ns *netspace.Namespace, device int, name string, program *ebpf.Program)
 			if err != nil {
 				return false, fmt.Errorf("look at link %s: %w", name, err)
 			}
-			for _, id := range order {
-				if id == info.ID {
-					return true, nil
-				}
-			}
-			return false, nil
+			return slices.Contains(order, info.ID), nil
 		},
 		Attach: func() (l link.Link, err error) {
-			err = ns.Do(func() error {
+			err = at.Enter(func() error {
 				l, err = link.AttachTCX(link.TCXOptions{
-					Interface: device, Program: program, Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
+					Interface: at.Device, Program: program, Attach: at.Attach, Anchor: link.Head(),
 				})
 				return err
 			})
@@ -140,11 +146,11 @@ func TCX(ns *netspace.Namespace, device int, name string, program *ebpf.Program)
 	}
 }
 
-// TCXOrder returns the links that are attached to the device's ingress, in the
-// order in which they see a packet. 0 is a program without a link.
-func TCXOrder(ns *netspace.Namespace, device int) (order []link.ID, err error) {
-	err = ns.Do(func() error {
-		found, err := link.QueryPrograms(link.QueryOptions{Target: device, Attach: ebpf.AttachTCXIngress})
+// TCXOrder returns the links that are attached, in the order in which they see a packet.
+// 0 is a program without a link.
+func TCXOrder(at Point) (order []link.ID, err error) {
+	err = at.Enter(func() error {
+		found, err := link.QueryPrograms(link.QueryOptions{Target: at.Device, Attach: at.Attach})
 		if err != nil {
 			return fmt.Errorf("look at tcx: %w", err)
 		}

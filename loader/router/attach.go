@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/cilium/ebpf"
+
 	"qlbaas/loader/hook"
 )
 
@@ -26,7 +28,7 @@ func (n *Node) ensureAttached(ctx context.Context, r *router, w *wire) error {
 	port, inside := w.leg.PortID, w.inside
 	if n.tcx {
 		name := port + kindTCX
-		want := hook.TCX(r.ns, inside.Attrs().Index, name, r.programs.tc)
+		want := hook.TCX(hook.Point{Enter: r.ns.Do, Device: inside.Attrs().Index, Attach: ebpf.AttachTCXIngress}, name, r.programs.tc)
 		if err := hook.Ensure(ctx, n.steps(), r.place(name), want); err != nil {
 			return err
 		}

@@ -51,6 +51,8 @@ type Config struct {
 	Hook string
 	// InterfaceDriver is linuxbridge, openvswitch or macvlan.
 	InterfaceDriver string
+	// NoOutside leaves the outside device of pools alone; see loader.Options.
+	NoOutside bool
 	// OVSDB is the socket of Open vSwitch's database.
 	OVSDB string
 	// MemoryBudget bounds the tables of all pools, in bytes.
@@ -98,6 +100,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "no-auth", Usage: "whoever reaches an http address is administrator", DisableDefaultText: true},
 		choice("hook", "auto", "where the program is attached", "auto", "tcx", "clsact", "xdp"),
 		choice("interface-driver", plug.LinuxBridge, "how devices join their networks", plug.Names()...),
+		&cli.BoolFlag{Name: "no-outside", Usage: "have established flows come into the pool's namespace too, with hook tcx on a Linux bridge", DisableDefaultText: true},
 		&cli.StringFlag{Name: "ovsdb", Value: ovsdb.Socket, Usage: "the socket of Open vSwitch's database, for openvswitch"},
 		&cli.StringFlag{Name: "memory-budget", Value: "25%", Usage: "memory for the tables of all pools: bytes, with K, M or G, or a percentage of what this process may have"},
 		&cli.BoolFlag{Name: "accept-empty", Usage: "start although the database is new, empty or older than what is deployed, and remove what it does not know", DisableDefaultText: true},
@@ -112,6 +115,7 @@ func config(c *cli.Context) (Config, error) {
 		StateDir: c.String("state-dir"), RunDir: c.String("run-dir"), BPFFS: c.String("bpffs"),
 		API: c.StringSlice("api"), TokenFile: c.String("api-token-file"), NoAuth: c.Bool("no-auth"),
 		Hook: c.String("hook"), InterfaceDriver: c.String("interface-driver"), OVSDB: c.String("ovsdb"),
+		NoOutside:   c.Bool("no-outside"),
 		AcceptEmpty: c.Bool("accept-empty"), Pprof: c.Bool("pprof"),
 	}
 	for flag, dir := range map[string]string{"state-dir": cfg.StateDir, "run-dir": cfg.RunDir, "bpffs": cfg.BPFFS} {

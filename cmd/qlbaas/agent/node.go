@@ -27,7 +27,7 @@ func (p *plane) Close() error { return errors.Join(p.routers.Close(), p.Node.Clo
 func OpenNode(ctx context.Context, cfg Config, log *slog.Logger) (Node, error) {
 	node, err := loader.Open(ctx, loader.Options{
 		BPFFS: cfg.BPFFS, RunDir: cfg.RunDir, StateDir: cfg.StateDir,
-		Hook: cfg.Hook, InterfaceDriver: cfg.InterfaceDriver, OVSDB: cfg.OVSDB,
+		Hook: cfg.Hook, NoOutside: cfg.NoOutside, InterfaceDriver: cfg.InterfaceDriver, OVSDB: cfg.OVSDB,
 		MemoryBudget: cfg.MemoryBudget, Log: log,
 	})
 	if err != nil {

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The balancer's short cut at the outside device: packets that change nothing about their
+ * connection, and go where its last one went. tc_lb, inside, sees all the others.
+ */
+#include "base.h"
+#include "hook_tap.h"
+#include "pkt.h"
+#include "stats.h"
+#include "events.h"
+#include "quote.h"
+#if ADDR_WORDS == 1
+#include "ip4.h"
+#else
+#include "ip6.h"
+#endif
+#include "parse.h"
+#include "tcpopt.h"
+#include "flow.h"
+#include "nat.h"
+
+/* Is there nothing to think about? Only flows that live, segments that neither open nor
+ * end anything, and datagrams whose member is up. */
+static __always_inline bool plain(const struct pkt *pkt, const struct flow_entry *entry)
+{
+	const struct flow *flow = &entry->flow;
+
+	if (flow->state & (FLOW_DEAD | FLOW_RESET | FLOW_CLOSED | FLOW_COOKIE))
+		return false;
+	if (pkt->ttl <= 1 || !route_known(pkt, entry))
+		return false;
+	if (pkt->key.proto == IPPROTO_UDP)
+		return (flow->state & FLOW_MEMBER_SIDE) || slot_up(flow->slot);
+	return !(pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
+}
+
+SEC("tc")
+int tap_lb(struct __sk_buff *ctx)
+{
+	struct pkt pkt = {};
+	struct flow_entry *entry;
+	bool near;
+
+	if (parse(ctx, &pkt))
+		return hook_pass();
+	pkt.now = ticks_now();
+	entry = bpf_map_lookup_elem(&flows, &pkt.key);
+	if (!entry || !plain(&pkt, entry))
+		return hook_pass();
+	near = pkt.key.proto == IPPROTO_TCP && flow_near(&pkt, &entry->flow);
+	flow_note(&pkt, &entry->flow, near);
+	route_back(ctx, &pkt, entry);
+	if (nat_apply(ctx, &pkt, &entry->flow)) {
+		count_drop(DROP_INTERNAL);
+		return hook_drop();
+	}
+	member_count(&pkt, &entry->flow);
+	count_verdict(VERDICT_FORWARDED);
+	count_event(EVENT_OUTSIDE);
+	return hook_send(ctx, pkt.out);
+}
