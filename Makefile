@@ -21,7 +21,10 @@ FUMPT := $(CACHE)/bin/gofumpt
 # The objects in bpf/ were made by this compiler; another one makes others.
 CLANG_MAJOR := 19
 
-C_FILES = $(shell find bpf -name '*.[ch]' -not -path 'bpf/include/*' 2>/dev/null)
+C_FILES = $(shell find bpf tests/bench -name '*.[ch]' -not -path 'bpf/include/*' 2>/dev/null)
+
+# What `make generate` writes, and in bpf/ what it reads.
+GENERATED = bpf 'tests/bench/*_bpfel.*'
 
 # Packages whose tests need root and the kernel: they enter a laboratory, or load BPF.
 # The others are pure.
@@ -64,12 +67,12 @@ demo-clean: root build ## Remove what `make demo KEEP=1` has left
 
 .PHONY: generate
 generate: clang-version ## Compile the BPF programs and generate their Go bindings
-	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) $(GO) generate ./bpf/...
+	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) $(GO) generate ./bpf/... ./tests/bench/...
 
 .PHONY: generate-check
 generate-check: generate ## Fail where the committed BPF objects are not what the sources give
-	git diff --exit-code --stat -- bpf
-	@new=$$(git ls-files --others --exclude-standard -- bpf); \
+	git diff --exit-code --stat -- $(GENERATED)
+	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
 	if [ -n "$$new" ]; then echo "generated, but not committed: $$new" >&2; exit 1; fi
 
 .PHONY: clang-version
@@ -115,9 +118,12 @@ scoreboard: root deps ## Print figures of reliability (ONLY=B2,B3, SEED=0x5eed, 
 	$(CACHE)/scoreboard $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED)) $(if $(MUTANTS),-mutants) $(if $(DEBUG),-v)
 
 .PHONY: bench
-bench: root deps ## Compare sidecar and floating IPs with HAProxy, nginx and nftables, in the same run
-	$(GO) run ./tests/bench/l7 -rounds 7 -seconds 2
+bench: root deps ## Measure us beside HAProxy, nftables and the limit (QUICK=1, JSON=file; ONLY=traffic,cost,pools)
+	$(GO) run ./tests/bench $(if $(QUICK),-quick) $(if $(JSON),-json $(JSON)) $(if $(ONLY),-only $(ONLY))
+ifeq ($(QUICK)$(ONLY),)
+	$(GO) run ./tests/bench/l7 -rounds 5 -seconds 1
 	$(GO) test ./loader/router -run '^$$' -bench Floating -benchtime 1x
+endif
 
 .PHONY: race
 race: root deps ## Run the tests of what works concurrently under the race detector

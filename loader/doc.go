@@ -10,15 +10,16 @@
 // # A deployed pool
 //
 //	bridge ── tap<port> ┄┄ veth ┄┄ ns-<port>   in namespace qlbaas-<pool id>
-//	                                 │ tc_lb at ingress (with XDP: xdp_lb before it)
+//	                                 │ tc_lb at ingress (with XDP: xdp_lb before it;
+//	                                 │ with tcx: tap_lb at the egress of tap<port>)
 //	                                 │ nft table inet qlbaas: the guard
 //	                                 └ the VIP, further source addresses, the subnet's
 //	                                   route, the default route
 //	(on a Linux bridge; package plug says how other interface drivers join a network)
 //
 //	<bpffs>/pools/<pool id>/v<layout>/maps/<map>, maps/<inner map>_<index>, maps/rodata
-//	                                 /programs/<build>/{tc_lb,sweep_ports,xdp_lb,xdp_pass}
-//	                                 /links/{tcx,xdp,xdp_peer}
+//	                                 /programs/<build>/{tc_lb,sweep_ports,xdp_lb,xdp_pass,tap_lb}
+//	                                 /links/{tcx,xdp,xdp_peer,tap}
 //	<bpffs>/node/v<layout>/maps/half_open…   what the pools of a node share
 //	                            half_open6…  and the IPv6 pools, made with the first of them
 //	<state-dir>/pools/<pool id>/config.json  for readers, never read back

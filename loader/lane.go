@@ -61,7 +61,7 @@ func (n *Node) ensureLane(ctx context.Context, p *pool, ps *programs, w wiring) 
 	} else if err := n.dropXDP(ctx, p, w); err != nil {
 		return err
 	}
-	if n.hook.lane == laneTap {
+	if n.hook.lane == laneTap && !w.silent {
 		at := hook.Point{Enter: hook.Here, Device: w.outside.Attrs().Index, Attach: ebpf.AttachTCXEgress}
 		return hook.Ensure(ctx, n.steps(), p.link(linkTap), hook.TCX(at, linkTap, ps.tap))
 	}

@@ -190,6 +190,14 @@ func hookSabotage() map[string]map[string]func(*site) error {
 				}
 				return firstOf(l.Update(s.stranger()), l.Close())
 			},
+			"tap detached": detach(linkTap),
+			"tap program replaced": func(s *site) error {
+				l, err := link.LoadPinnedLink(filepath.Join(s.pins, linkPins, linkTap), nil)
+				if err != nil {
+					return err
+				}
+				return firstOf(l.Update(s.stranger()), l.Close())
+			},
 			"clsact added": func(s *site) error { return s.ns.Routes.QdiscAdd(hook.NewClsact(s.inside.Attrs().Index)) },
 		},
 		HookClsact: {

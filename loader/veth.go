@@ -20,6 +20,8 @@ type wiring struct {
 	// none. Their attributes are those of the last look.
 	inside, outside netlink.Link
 	network         plug.Network
+	// silent: the VIP is admin-down, and nothing is to pass by the outside device either.
+	silent bool
 }
 
 // findWiring looks for the pool's pair by names, alias and by who is whose peer, so
@@ -97,7 +99,7 @@ func (n *Node) ensureWiring(ctx context.Context, p *pool, b *Balancer) (wiring, 
 	if w, err = n.findWiring(p.ns, b); err != nil {
 		return wiring{}, err
 	}
-	w.network = network
+	w.network, w.silent = network, !b.VIP.AdminUp
 	if network.WholeSums {
 		err = n.offload(ctx, p, w, false)
 	}

@@ -45,10 +45,11 @@ static __always_inline void flow_note(const struct pkt *pkt, struct flow *flow, 
 		flow->next = pkt->end;
 }
 
-/* May the packet go where the flow's last one went? */
-static __always_inline bool route_known(const struct pkt *pkt, const struct flow_entry *entry)
+/* May the packet go where the flow's last one went, not longer than so many ticks ago? */
+static __always_inline bool route_known(const struct pkt *pkt, const struct flow_entry *entry,
+					__u32 ticks)
 {
-	return pkt->seg_len <= entry->mtu && pkt->now - entry->routed < ROUTE_TICKS;
+	return pkt->seg_len <= entry->mtu && pkt->now - entry->routed < ticks;
 }
 
 /* Back out by the device that it came in by, whose address it was sent to. */
@@ -62,16 +63,17 @@ static __always_inline void route_back(ctx_t *ctx, struct pkt *pkt, const struct
 	pkt->out = hook_ifindex(ctx);
 }
 
-/* Remembers the route. While the address changes there is none, so that no packet is
+/* Remembers a route. While the address changes there is none, so that no packet is
  * sent to half of one. */
-static __always_inline void route_keep(const struct pkt *pkt, struct flow_entry *entry)
+static __always_inline void route_keep(struct flow_entry *entry, const __u8 *dmac, __u16 mtu,
+				       __u32 now)
 {
-	if (__builtin_memcmp(entry->dmac, pkt->dmac, ETH_ALEN) || entry->mtu != pkt->mtu) {
+	if (__builtin_memcmp(entry->dmac, dmac, ETH_ALEN) || entry->mtu != mtu) {
 		entry->mtu = 0;
 		barrier();
-		__builtin_memcpy(entry->dmac, pkt->dmac, ETH_ALEN);
+		__builtin_memcpy(entry->dmac, dmac, ETH_ALEN);
 		barrier();
-		entry->mtu = pkt->mtu;
+		entry->mtu = mtu;
 	}
-	entry->routed = pkt->now;
+	entry->routed = now;
 }

@@ -17,18 +17,18 @@ static __always_inline int leave(ctx_t *ctx, struct pkt *pkt, const struct flow 
 }
 
 /* A packet of a flow in the table. */
-__noinline int forward(ctx_t *ctx, struct pkt *pkt, struct flow_entry *entry)
+static __always_inline int forward(ctx_t *ctx, struct pkt *pkt, struct flow_entry *entry)
 {
 	int rc = 0;
 
-	if (!pkt || !entry)
-		return -DROP_INTERNAL;
-	if (route_known(pkt, entry)) {
+	if (route_known(pkt, entry, ROUTE_TICKS)) {
 		route_back(ctx, pkt, entry);
 	} else {
 		rc = route(ctx, pkt, &entry->flow);
-		if (!rc && !pkt->resolve && pkt->out == hook_ifindex(ctx))
-			route_keep(pkt, entry);
+		if (!rc && !pkt->resolve && pkt->out == hook_ifindex(ctx)) {
+			route_keep(entry, pkt->dmac, pkt->mtu, pkt->now);
+			route_mate(ctx, pkt, &entry->flow);
+		}
 	}
 	return rc ? rc : leave(ctx, pkt, &entry->flow);
 }

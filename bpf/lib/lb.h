@@ -86,6 +86,16 @@ static __always_inline int verdict(ctx_t *ctx, struct pkt *pkt, int rc)
 	return hook_drop();
 }
 
+/* Is the packet for an address of ours? Nothing else is in the tables, and for a bridge's
+ * other traffic this is all that it costs. */
+static __always_inline bool to_us(const struct pkt *pkt)
+{
+	const struct vip *vip = vip_get();
+
+	return !vip || addr_equal(&pkt->key.daddr, &vip->addr) ||
+	       (vip->snats > 1 && addr_ours(&pkt->key.daddr));
+}
+
 /* A packet of a connection; STOP_RENEW if there is none. */
 __noinline int established(ctx_t *ctx, struct pkt *pkt)
 {
@@ -105,23 +115,30 @@ static __always_inline int known(ctx_t *ctx, struct pkt *pkt)
 	return rc == STOP_RENEW ? handshake_packet(ctx, pkt) : rc;
 }
 
+#define LOOKS 2 /* a stranger may have made its entries, and is looked up once more */
+
 static __always_inline int lb(ctx_t *ctx)
 {
 	struct pkt pkt = {};
-	int rc;
+	int i, rc;
 
 	rc = parse(ctx, &pkt);
 	if (rc == STOP_ICMP)
 		return verdict(ctx, &pkt, icmp_packet(ctx, &pkt));
+	if (!rc && !to_us(&pkt))
+		rc = STOP_PASS;
 	if (rc)
 		return verdict(ctx, &pkt, rc);
 	pkt.now = ticks_now();
 
-	rc = known(ctx, &pkt);
-	if (!rc)
-		rc = stranger(ctx, &pkt);
-	if (rc == STOP_AGAIN)
+#pragma clang loop unroll(disable)
+	for (i = 0; i < LOOKS; i++) {
 		rc = known(ctx, &pkt);
+		if (!rc && !i)
+			rc = stranger(ctx, &pkt);
+		if (rc != STOP_AGAIN)
+			break;
+	}
 #if HOOK_FINAL
 	if (rc == STOP_ASK)
 		rc = cookie_ask(ctx, &pkt);

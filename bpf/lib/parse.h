@@ -37,8 +37,7 @@ static __always_inline int parse_tcp(ctx_t *ctx, struct pkt *pkt)
 	tcp = hook_data(ctx) + l4;
 	if ((void *)(tcp + 1) > hook_end(ctx))
 		return defect(pkt, DROP_TRUNC_L4);
-	pkt->key.sport = tcp->source;
-	pkt->key.dport = tcp->dest;
+	__builtin_memcpy(&pkt->key.sport, &tcp->source, 2 * sizeof(tcp->source));
 	pkt->seq = bpf_ntohl(tcp->seq);
 	pkt->ack = bpf_ntohl(tcp->ack_seq);
 	pkt->tcp_flags = ((__u8 *)tcp)[13];

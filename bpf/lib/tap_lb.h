@@ -19,6 +19,13 @@
 #include "flow.h"
 #include "nat.h"
 
+/* How old a route may be. What asks for it again goes through the namespace, and is overtaken
+ * by what comes after it: that shall be an acknowledgment, not data. */
+static __always_inline __u32 route_age(const struct pkt *pkt)
+{
+	return pkt->end == pkt->seq ? ROUTE_TICKS : 2 * ROUTE_TICKS;
+}
+
 /* Is there nothing to think about? Only flows that live, segments that neither open nor
  * end anything, and datagrams whose member is up. */
 static __always_inline bool plain(const struct pkt *pkt, const struct flow_entry *entry)
@@ -27,7 +34,7 @@ static __always_inline bool plain(const struct pkt *pkt, const struct flow_entry
 
 	if (flow->state & (FLOW_DEAD | FLOW_RESET | FLOW_CLOSED | FLOW_COOKIE))
 		return false;
-	if (pkt->ttl <= 1 || !route_known(pkt, entry))
+	if (pkt->ttl <= 1 || !route_known(pkt, entry, route_age(pkt)))
 		return false;
 	if (pkt->key.proto == IPPROTO_UDP)
 		return (flow->state & FLOW_MEMBER_SIDE) || slot_up(flow->slot);
