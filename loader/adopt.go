@@ -377,6 +377,8 @@ func (n *Node) letGo(p *pool) {
 		view.Close()
 	}
 	ps.Close()
+	p.prepared.Close()
+	p.prepared = nil
 	p.attached.Close()
 	p.attached = attachments{}
 	if ns != nil {

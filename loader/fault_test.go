@@ -84,7 +84,7 @@ func eachChange(t *testing.T, test func(w *world, before, after *Balancer)) {
 	for _, name := range slices.Sorted(stdmaps.Keys(changes(&world{T: t}))) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.opts.compiled = lightObjects
+			w.opts.compiled, w.opts.Spare = lightObjects, true
 			change := changes(w)[name]
 			test(w, change.before, change.after)
 		})

@@ -46,6 +46,10 @@ type Options struct {
 	// Log gets what no caller is told; nil is silent.
 	Log *slog.Logger
 
+	// Spare keeps maps and programs ready for the next pool, which then need not wait until
+	// the kernel has verified them.
+	Spare bool
+
 	// fault, in tests, is asked before every change of the kernel's or the file
 	// system's state and makes it fail.
 	fault func(step string) error
@@ -82,6 +86,8 @@ type Node struct {
 	mu     sync.Mutex
 	pools  map[string]*pool
 	closed bool
+
+	spares spares
 
 	sweeps sweeps
 	looks  looks
@@ -236,7 +242,7 @@ func (n *Node) Close() error {
 		n.letGo(p)
 		n.release(p)
 	}
-	var errs []error
+	errs := []error{n.closeSpares()}
 	for f := range families {
 		if shared := n.handshakes(f); shared != nil {
 			errs = append(errs, shared.Close())

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"qlbaas/bpf"
 	"qlbaas/loader/hook"
@@ -59,6 +60,10 @@ func readFamily(loadTC, loadXDP, loadTap func() (*ebpf.CollectionSpec, error)) (
 func newObjects(tc *ebpf.CollectionSpec, lanes map[lane]*ebpf.CollectionSpec) objects {
 	all := []*ebpf.CollectionSpec{tc, lanes[laneXDP], lanes[laneTap]}
 	hook.ForgetLines(all...)
+	for _, spec := range all {
+		// Nobody maps the constants into memory, and that would take whole pages.
+		spec.Maps[constants].Flags &^= unix.BPF_F_MMAPABLE
+	}
 	return objects{tc: tc, lanes: lanes, build: hook.Build(all...)}
 }
 

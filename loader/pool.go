@@ -37,6 +37,8 @@ type pool struct {
 	family family
 	// number is the pool's in the node's table of handshakes, 0 before it has one.
 	number uint32
+	// prepared are programs that came with the maps and wait to be pinned.
+	prepared *programs
 	// announce is set by what makes the network forget where the VIP is.
 	announce bool
 	// timer is the program that the pool's expiry timer was handed to.

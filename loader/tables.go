@@ -30,7 +30,7 @@ func (n *Node) makeTables(ctx context.Context, p *pool, b *Balancer) error {
 	if err := p.pins.DropAll(); err != nil {
 		return err
 	}
-	own, err := n.objects[p.family].makePoolMaps(b.flowLimit(), sourcesRoom(1+len(b.SNAT)))
+	own, err := n.newMaps(ctx, p, b)
 	if err != nil {
 		return err
 	}

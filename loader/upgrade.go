@@ -76,16 +76,11 @@ func closePrograms(all []*ebpf.Program) error {
 }
 
 // replacePrograms loads all programs anew. Packets see them once they are attached.
-func (n *Node) replacePrograms(ctx context.Context, p *pool) (err error) {
+func (n *Node) replacePrograms(ctx context.Context, p *pool) error {
 	if err := n.step(ctx, "load programs"); err != nil {
 		return err
 	}
-	if p.number == 0 {
-		if p.number, err = n.chooseNumber(p.family); err != nil {
-			return err
-		}
-	}
-	fresh, err := n.loadTC(p.family, p.number, p.view.Maps())
+	fresh, err := n.newPrograms(p)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func OpenNode(ctx context.Context, cfg Config, log *slog.Logger) (Node, error) {
 	node, err := loader.Open(ctx, loader.Options{
 		BPFFS: cfg.BPFFS, RunDir: cfg.RunDir, StateDir: cfg.StateDir,
 		Hook: cfg.Hook, NoOutside: cfg.NoOutside, InterfaceDriver: cfg.InterfaceDriver, OVSDB: cfg.OVSDB,
-		MemoryBudget: cfg.MemoryBudget, Log: log,
+		MemoryBudget: cfg.MemoryBudget, Log: log, Spare: true,
 	})
 	if err != nil {
 		return nil, err // not a Node that holds a nil
