@@ -84,9 +84,9 @@
 // ours is counted (event arp_conflict) and left alone: it is not for us to decide who is
 // right.
 //
-// The route of a flow is asked for four times a second; between, its packets go where the
+// The route of a flow is asked for twice a second; between, its packets go where the
 // last one went. So established flows follow a change of routes or of a neighbour's MAC
-// within 0.27 seconds, at the outside device within 0.54, new ones at once.
+// within 0.54 seconds, at the outside device within 1.1, new ones at once.
 //
 // Levels (flows, handshakes, conns, active) follow what was really done: who deletes
 // an entry, sets or clears a port's bit, or closes a flow counts it, and nobody else.

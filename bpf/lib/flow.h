@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * One entry of the flow table: the other direction's key, what its packets have shown, and
- * the route that they take. A flow remembers its route for a quarter of a second: asking
+ * the route that they take. A flow remembers its route for half a second: asking
  * again for every packet would cost as much as all the rest.
  */
 #pragma once

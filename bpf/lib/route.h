@@ -47,6 +47,8 @@ static __noinline int route(ctx_t *ctx, struct pkt *pkt, const struct flow *flow
 	return 0;
 }
 
+#if HOOK_FINAL
+
 /* Asks for the other direction's route, too, and remembers it. So what hurries ahead at the
  * outside device is refreshed by acknowledgments, and no data is ever overtaken. */
 static __noinline int route_mate(ctx_t *ctx, struct pkt *pkt, const struct flow *flow)
@@ -65,3 +67,14 @@ static __noinline int route_mate(ctx_t *ctx, struct pkt *pkt, const struct flow 
 		route_keep(mate, fib.dmac, fib.mtu_result, pkt->now);
 	return 0;
 }
+
+#else
+
+static __always_inline int route_mate(ctx_t *ctx __attribute__((unused)),
+				      struct pkt *pkt __attribute__((unused)),
+				      const struct flow *flow __attribute__((unused)))
+{
+	return 0;
+}
+
+#endif

@@ -31,7 +31,7 @@
 
 #define TICKS_PER_SEC 954 /* 10^9 / 2^20, rounded up */
 
-#define ROUTE_TICKS 256 /* how long a flow goes on by what its last route was */
+#define ROUTE_TICKS 512 /* how long a flow goes on by what its last route was */
 
 #define NO_LIMIT 0xffffffffU
 
