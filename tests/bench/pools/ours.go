@@ -100,10 +100,7 @@ func (b *bench) weigh(share, inKernel float64, batches []float64) {
 	b.figure(table.Of(private, ours, "MB", []float64{share}))
 	b.figure(table.Of(kernel, ours, "MB", []float64{inKernel}))
 	b.note("our memory is that of pools with two members each after a request, %d at a time, %d times, and a thousandth of the agent's own", b.batch, len(batches))
-	const agree = 0.25
-	if low, high := slices.Min(batches), slices.Max(batches); low < inKernel*(1-agree) || high > inKernel*(1+agree) {
-		b.note("DOUBTFUL: %s of %s: batches took from %.2f to %.2f MB per pool; somebody else takes memory, or gives it back", kernel, ours, low, high)
-	}
+	b.doubt(ours, batches)
 }
 
 // createSome makes pools side by side.
