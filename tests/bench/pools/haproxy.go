@@ -40,7 +40,7 @@ func (b *bench) measureHAProxy(ctx context.Context) (err error) {
 	var batches []float64
 	for last := start; len(all) < b.processes; {
 		began := len(all)
-		for range (b.processes + peerBatches - 1) / peerBatches {
+		for range b.processes / peerBatches {
 			p, err := b.startHAProxy(ctx, l, len(all))
 			if err != nil {
 				return err
@@ -115,7 +115,7 @@ func (b *bench) startHAProxy(ctx context.Context, l *lab.Lab, n int) (*lab.Proce
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.client.await(ctx, vip); err != nil {
+	if _, err := b.client.await(ctx, vip, seldom); err != nil {
 		return nil, fmt.Errorf("haproxy %d: %w", n, err)
 	}
 	return process, nil
