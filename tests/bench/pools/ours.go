@@ -70,7 +70,7 @@ func (b *bench) gather(ctx context.Context) error {
 	}
 	began, first, last := time.Now(), b.made, start
 	var pace, batches []float64
-	for b.made < b.crowd && time.Since(began) < b.longest {
+	for b.made+b.batch <= b.crowd && time.Since(began) < b.longest {
 		took, err := b.createSome(ctx, b.batch)
 		if err != nil {
 			return err
@@ -91,8 +91,8 @@ func (b *bench) gather(ctx context.Context) error {
 	made := float64(b.made - first)
 	b.figure(table.Of("create many, each", ours, "ms", pace))
 	b.weigh((agent/thousand+(grown-agent)/made)/1e6, (last-start)/made/1e6, batches)
-	if b.made < b.crowd {
-		b.note("%d pools were there after %s, %d are wanted; the memory of that many is extrapolated", b.made, b.longest, b.crowd)
+	if b.made < thousand {
+		b.note("%d pools were there when no more were made; what a thousand take is extrapolated", b.made)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (o Options) scale() scale {
 	if o.Quick {
 		return scale{processes: 8, timed: 8, crowd: 27, batch: 6, longest: 10 * time.Second}
 	}
-	return scale{processes: 48, timed: 100, crowd: thousand, batch: 100, longest: time.Minute}
+	return scale{processes: 48, timed: 100, crowd: thousand + 1, batch: 100, longest: time.Minute}
 }
 
 // Who is measured.
