@@ -2,7 +2,7 @@
 /*
  * What both hooks' programs of this folder share. "again" gives the packet its headers
  * back, because BPF_PROG_TEST_RUN hands every repetition what the last one has left, and
- * goes on to the program under test; with none it ends, which is its own cost.
+ * goes on to the program under test.
  */
 #pragma once
 

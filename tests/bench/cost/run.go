@@ -22,7 +22,7 @@ func (o Options) rounds() int {
 	if o.Quick {
 		return 2
 	}
-	return 7
+	return 5
 }
 
 // How many clients there are.

@@ -27,13 +27,16 @@ type agent struct {
 	process *lab.Process
 	log     string
 	http    http.Client
-	subnet  string // the one that pools are in
+	subnet  any // the id of that which pools are in
 }
 
 // startAgent starts the product on the node, with room for all pools and a network for them.
 func (b *bench) startAgent(ctx context.Context) error {
 	path, err := b.binary()
 	if err != nil {
+		return err
+	}
+	if err := b.openFiles(); err != nil {
 		return err
 	}
 	run := filepath.Join(b.dir, "run")
@@ -64,10 +67,29 @@ func (b *bench) startAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.subnet, err = a.create(ctx, "subnets", "subnet", object{
-		"network_id": network, "ip_version": 4, "cidr": subnet.String(), "gateway_ip": b.Gateway.String(),
+	made, err := a.create(ctx, "subnets", "subnet", object{
+		"network_id": network["id"], "ip_version": 4, "cidr": subnet.String(), "gateway_ip": b.Gateway.String(),
 	})
+	a.subnet = made["id"]
 	return err
+}
+
+// openFiles allows the agent so many as its unit file does, if the machine lets us: else
+// there can be fewer pools.
+func (b *bench) openFiles() error {
+	const wanted, ofPool, others = 1 << 20, 38, 500
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: wanted, Max: wanted}) == nil {
+		return nil
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("ask for the limit of open files: %w", err)
+	}
+	if most := (int(limit.Max)-others)/ofPool - b.timed; most < b.crowd {
+		b.note("the limit of %d open files on this machine lets no more than %d pools come together", limit.Max, most)
+		b.crowd = most
+	}
+	return nil
 }
 
 // await returns when the API answers.
@@ -99,18 +121,43 @@ func (a *agent) stop() error {
 	return errors.Join(a.process.Signal(unix.SIGTERM), a.process.Wait(ctx))
 }
 
-// create makes an object and returns its id.
-func (a *agent) create(ctx context.Context, collection, noun string, of object) (id string, _ error) {
-	made, err := a.call(ctx, http.MethodPost, "/v2.0/"+collection, noun, of)
+// create makes an object and returns it.
+func (a *agent) create(ctx context.Context, collection, noun string, of object) (object, error) {
+	answer, err := a.call(ctx, http.MethodPost, "/v2.0/"+collection, noun, of)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	inner, _ := made[noun].(object)
-	id, ok := inner["id"].(string)
+	made, ok := answer[noun].(object)
 	if !ok {
-		return "", fmt.Errorf("create %s: no id in %v", noun, made)
+		return nil, fmt.Errorf("create %s: none in %v", noun, answer)
 	}
-	return id, nil
+	return made, nil
+}
+
+// awaitActive returns when a VIP is deployed.
+func (a *agent) awaitActive(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	again := time.NewTicker(seldom)
+	defer again.Stop()
+	for {
+		answer, err := a.call(ctx, http.MethodGet, path, "", nil)
+		if err != nil {
+			return err
+		}
+		inner, _ := answer["vip"].(object)
+		switch status := inner["status"]; status {
+		case "ACTIVE":
+			return nil
+		case "ERROR":
+			return fmt.Errorf("%s is %v: %v", path, status, inner["status_description"])
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("await %s: %v: %w", path, inner["status"], ctx.Err())
+		case <-again.C:
+		}
+	}
 }
 
 // call asks the API; what it says must be good.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,4 +91,20 @@ func kilobytes(path string) (map[string]float64, error) {
 		return nil, errors.Join(fmt.Errorf("nothing is said in %s", path), lines.Err())
 	}
 	return all, lines.Err()
+}
+
+func mean(all []float64) (sum float64) {
+	for _, v := range all {
+		sum += v
+	}
+	return sum / float64(len(all))
+}
+
+// doubt notes that the kernel's memory has not grown evenly, pool by pool.
+func (b *bench) doubt(who string, batches []float64) {
+	const agree = 0.25
+	low, high, typical := slices.Min(batches), slices.Max(batches), mean(batches)
+	if low < typical*(1-agree) || high > typical*(1+agree) {
+		b.note("DOUBTFUL: %s of %s: from %.2f to %.2f MB per pool; somebody else takes memory meanwhile, or gives it back", kernel, who, low, high)
+	}
 }

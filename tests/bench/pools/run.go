@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"qlbaas/tests/bench/table"
@@ -26,7 +27,7 @@ const thousand = 1000
 
 // How many there are of everything.
 type scale struct {
-	// processes of HAProxy that are really there.
+	// processes of HAProxy that are really there, a multiple of peerBatches.
 	processes int
 	// timed pools are made one after the other, each when the last one serves.
 	timed int
@@ -40,7 +41,7 @@ func (o Options) scale() scale {
 	if o.Quick {
 		return scale{processes: 8, timed: 8, crowd: 27, batch: 6, longest: 10 * time.Second}
 	}
-	return scale{processes: 50, timed: 100, crowd: thousand, batch: 100, longest: time.Minute}
+	return scale{processes: 48, timed: 100, crowd: thousand + 1, batch: 100, longest: time.Minute}
 }
 
 // Who is measured.
@@ -58,7 +59,9 @@ type bench struct {
 	client *visitor
 	agent  *agent
 	made   int // pools
-	report table.Report
+	// introducing is held while somebody uses hosts' netlink.
+	introducing sync.Mutex
+	report      table.Report
 }
 
 // Run measures everything of this package. It must be inside a laboratory (lab.Enter).

@@ -16,8 +16,10 @@ import (
 type visitor struct{ host *lab.Host }
 
 const (
-	// knockEvery is how often it tries; its answer may come that much too late.
-	knockEvery = 4 * time.Millisecond
+	// often is how often it tries where time is taken, and seldom where it is not: an answer
+	// may come that much too late.
+	often  = 4 * time.Millisecond
+	seldom = 40 * time.Millisecond
 	// tryFor is the end of one attempt. A first SYN that is lost comes again after a
 	// second; a later attempt is faster.
 	tryFor = 300 * time.Millisecond
@@ -27,7 +29,7 @@ const (
 
 // await requests something again and again, without waiting for one attempt before the
 // next, and returns when the first answer was there.
-func (v *visitor) await(ctx context.Context, at netip.AddrPort) (time.Time, error) {
+func (v *visitor) await(ctx context.Context, at netip.AddrPort, every time.Duration) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	client := v.host.HTTPClient(lab.HTTPOptions{})
@@ -45,7 +47,7 @@ func (v *visitor) await(ctx context.Context, at netip.AddrPort) (time.Time, erro
 		default: // another one was faster
 		}
 	}
-	tick := time.NewTicker(knockEvery)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		go knock()
