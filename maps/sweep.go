@@ -3,6 +3,7 @@ package maps
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -60,16 +61,26 @@ func (s Sweep) flags() (flags uint32) {
 	return flags
 }
 
+// The kernel makes a timer of what memory it has at hand, without waiting for any: now and
+// then there is none, and a moment later there is.
+const (
+	timerTries = 20
+	timerPause = time.Millisecond
+)
+
 // StartExpiry starts the pool's timer, or hands it over to the objects that program (the
 // pool's sweep_ports) belongs to. It looks after the flows while nobody calls Sweep.Run.
 func StartExpiry(program *ebpf.Program) error {
 	args := bpf.Lb4Sweep{Flags: uint32(bpf.Lb4SweepFlagsSWEEP_START)}
-	rc, err := program.Run(&ebpf.RunOptions{Context: &args})
-	if err == nil && rc != 0 {
-		err = errors.New("the kernel refuses")
+	for range timerTries {
+		rc, err := program.Run(&ebpf.RunOptions{Context: &args})
+		if err != nil {
+			return fmt.Errorf("start expiry timer: %w", err)
+		}
+		if rc == 0 {
+			return nil
+		}
+		time.Sleep(timerPause)
 	}
-	if err != nil {
-		return fmt.Errorf("start expiry timer: %w", err)
-	}
-	return nil
+	return errors.New("start expiry timer: the kernel refuses")
 }
