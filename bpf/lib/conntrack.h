@@ -26,18 +26,6 @@ static __always_inline bool flow_condemn(struct flow *flow)
 	return !(__sync_fetch_and_or(&flow->state, FLOW_DEAD) & FLOW_DEAD);
 }
 
-/* Established: one more, or one less. */
-static __always_inline void flow_count(__u32 slot, int n)
-{
-	struct pool_state *ps = pool_state_get();
-	struct member_state *ms = member_state_get(slot);
-
-	if (ps)
-		__sync_fetch_and_add(&ps->active, n);
-	if (ms)
-		__sync_fetch_and_add(&ms->active, n);
-}
-
 /* One direction's entry, from what was known of it so far. */
 static INLINE_IF_SMALL int flow_insert(const struct flow_key *key, const struct flow *from,
 				       __u32 now)
@@ -60,20 +48,6 @@ static __always_inline void flow_established(struct pool_state *ps, __u32 slot)
 		__sync_fetch_and_add(&ms->active, 1);
 	if (counters)
 		counters->connections++;
-}
-
-/* The connection is over, whatever still travels. Counts once. */
-static __always_inline void flow_close(struct flow *client)
-{
-	struct pool_state *ps = pool_state_get();
-	__u32 slot = client->slot;
-
-	if (__sync_fetch_and_or(&client->state, FLOW_CLOSED) & FLOW_CLOSED)
-		return;
-	flow_count(slot, -1);
-	conns_add(slot, -1);
-	if (ps && ps->fruitless)
-		ps->fruitless = 0;
 }
 
 /* Deletes a pair that the caller has condemned. Only who really deletes the client's
@@ -99,17 +73,6 @@ static __noinline int flow_remove(const struct flow_key *key, struct flow *clien
 	if (ms && !port_clear(ms, port_pos(port)))
 		conns_add(slot, 1);
 	return 0;
-}
-
-/* The client side's entry of a flow found from either side. */
-static __always_inline struct flow *flow_client(const struct pkt *pkt, struct flow *flow)
-{
-	struct flow_key key = {};
-
-	if (!(flow->state & FLOW_MEMBER_SIDE))
-		return flow;
-	mate_key(&key, flow, pkt->key.proto);
-	return bpf_map_lookup_elem(&flows, &key);
 }
 
 static __always_inline struct flow *flow_mate(const struct pkt *pkt, struct flow *flow)
@@ -141,8 +104,6 @@ static INLINE_IF_SMALL int flow_signal(struct pkt *pkt, struct flow *flow)
 {
 	struct flow *client = flow_client(pkt, flow);
 	bool from_member = flow->state & FLOW_MEMBER_SIDE;
-	__u32 fin = from_member ? FLOW_FIN_MEMBER : FLOW_FIN_CLIENT;
-	__u32 other = from_member ? FLOW_FIN_CLIENT : FLOW_FIN_MEMBER;
 
 	if (!client)
 		return 0;
@@ -159,8 +120,7 @@ static INLINE_IF_SMALL int flow_signal(struct pkt *pkt, struct flow *flow)
 			flow_close(client);
 		return 0;
 	}
-	if (__sync_fetch_and_or(&client->state, fin) & other)
-		flow_close(client);
+	flow_finish(flow, client);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "tcpopt.h"
 #include "ports.h"
 #include "flow.h"
+#include "closing.h"
 #include "conntrack.h"
 #include "halfopen.h"
 #include "select.h"

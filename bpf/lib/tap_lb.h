@@ -16,7 +16,9 @@
 #endif
 #include "parse.h"
 #include "tcpopt.h"
+#include "ports.h"
 #include "flow.h"
+#include "closing.h"
 #include "nat.h"
 
 /* How old a route may be. What asks for it again goes through the namespace, and is overtaken
@@ -26,19 +28,30 @@ static __always_inline __u32 route_age(const struct pkt *pkt)
 	return pkt->end == pkt->seq ? ROUTE_TICKS : 2 * ROUTE_TICKS;
 }
 
-/* Is there nothing to think about? Only flows that live, segments that neither open nor
- * end anything, and datagrams whose member is up. */
+/* Is there nothing to think about? Only flows that are not being removed, segments that open
+ * and refuse nothing, and datagrams whose member is up. */
 static __always_inline bool plain(const struct pkt *pkt, const struct flow_entry *entry)
 {
 	const struct flow *flow = &entry->flow;
 
-	if (flow->state & (FLOW_DEAD | FLOW_RESET | FLOW_CLOSED | FLOW_COOKIE))
+	if (flow->state & (FLOW_DEAD | FLOW_RESET | FLOW_COOKIE))
 		return false;
 	if (pkt->ttl <= 1 || !route_known(pkt, entry, route_age(pkt)))
 		return false;
 	if (pkt->key.proto == IPPROTO_UDP)
 		return (flow->state & FLOW_MEMBER_SIDE) || slot_up(flow->slot);
-	return !(pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
+	return !(pkt->tcp_flags & (TCP_SYN | TCP_RST));
+}
+
+/* The flow has shown what the packet shows; flow_track is the same for all packets. */
+static __always_inline void note(const struct pkt *pkt, struct flow *flow)
+{
+	bool near = pkt->key.proto == IPPROTO_TCP && flow_near(pkt, flow);
+	struct flow *client = near && (pkt->tcp_flags & TCP_FIN) ? flow_client(pkt, flow) : NULL;
+
+	if (client)
+		flow_finish(flow, client);
+	flow_note(pkt, flow, near);
 }
 
 SEC("tc")
@@ -46,7 +59,6 @@ int tap_lb(struct __sk_buff *ctx)
 {
 	struct pkt pkt = {};
 	struct flow_entry *entry;
-	bool near;
 
 	if (parse(ctx, &pkt))
 		return hook_pass();
@@ -54,8 +66,7 @@ int tap_lb(struct __sk_buff *ctx)
 	entry = bpf_map_lookup_elem(&flows, &pkt.key);
 	if (!entry || !plain(&pkt, entry))
 		return hook_pass();
-	near = pkt.key.proto == IPPROTO_TCP && flow_near(&pkt, &entry->flow);
-	flow_note(&pkt, &entry->flow, near);
+	note(&pkt, &entry->flow);
 	route_back(ctx, &pkt, entry);
 	if (nat_apply(ctx, &pkt, &entry->flow)) {
 		count_drop(DROP_INTERNAL);
