@@ -129,20 +129,44 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureLoopback(ctx, p.ns); err != nil {
 		return err
 	}
-	if err := n.ensureGuard(ctx, p, b); err != nil {
-		return err
-	}
-	w, err := n.ensureWiring(ctx, p, b)
+	guarded, err := n.beginGuard(ctx, p, b)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = guarded() }() // whoever leaves early has an error already
+	if p.complete {                  // it may have addresses, and get further ones
+		if err := guarded(); err != nil {
+			return err
+		}
+	}
+	w, err := n.ensureDevices(ctx, p, b)
+	if err != nil {
+		return err
+	}
+	if err := n.ensureState(ctx, p, b); err != nil {
+		return err
+	}
+	if err := guarded(); err != nil {
+		return err
+	}
+	return n.ensureForwarding(ctx, p, b, w)
+}
+
+// ensureDevices makes the pool's devices, with what must be set before they carry anything.
+func (n *Node) ensureDevices(ctx context.Context, p *pool, b *Balancer) (wiring, error) {
+	w, err := n.ensureWiring(ctx, p, b)
+	if err != nil {
+		return w, err
+	}
 	inside := w.inside.Attrs().Name
 	if err := p.ns.Do(func() error { return n.setSysctls(ctx, deviceSysctls(b.family(), inside)) }); err != nil {
-		return err
+		return w, err
 	}
-	if err := n.ensureSourceAddresses(ctx, p, b, w.inside); err != nil {
-		return err
-	}
+	return w, n.ensureSourceAddresses(ctx, p, b, w.inside)
+}
+
+// ensureState makes tables and programs.
+func (n *Node) ensureState(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensureShared(ctx, p.family); err != nil {
 		return err
 	}
@@ -152,9 +176,11 @@ func (n *Node) ensureAll(ctx context.Context, p *pool, b *Balancer) error {
 	if err := n.ensurePrograms(ctx, p, b.VIP.MAC); err != nil {
 		return err
 	}
-	if err := n.ensureNumber(ctx, p); err != nil {
-		return err
-	}
+	return n.ensureNumber(ctx, p)
+}
+
+// ensureForwarding attaches the programs and lets packets in.
+func (n *Node) ensureForwarding(ctx context.Context, p *pool, b *Balancer, w wiring) error {
 	if err := n.ensureAttached(ctx, p, p.loaded(), w); err != nil {
 		return err
 	}

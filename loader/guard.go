@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -160,20 +161,41 @@ func tooBigRule(f family) []expr.Any {
 // ensureGuard puts the guard in place, as one transaction: at no moment is a part
 // of it there, or an old one gone and the new one not there yet.
 func (n *Node) ensureGuard(ctx context.Context, p *pool, b *Balancer) error {
-	return p.ns.Do(func() error {
-		nft, err := nftables.New(nftables.AsLasting())
-		if err != nil {
+	guarded, err := n.beginGuard(ctx, p, b)
+	if err != nil {
+		return err
+	}
+	return guarded()
+}
+
+// beginGuard is ensureGuard for who has other things to do meanwhile: the kernel takes as
+// long for it as for a pool's tables. The guard stands when guarded has returned, which must
+// be called, and may be called again.
+func (n *Node) beginGuard(ctx context.Context, p *pool, b *Balancer) (guarded func() error, err error) {
+	wanted := newGuard(ownAddresses(p, b), b.VIP.Port, b.Sidecar != NoSidecar)
+	var nft *nftables.Conn
+	err = p.ns.Do(func() (err error) {
+		if nft, err = nftables.New(nftables.AsLasting()); err != nil {
 			return fmt.Errorf("open nftables: %w", err)
 		}
-		defer func() { _ = nft.CloseLasting() }() // nothing is left to be said
-		wanted := newGuard(ownAddresses(p, b), b.VIP.Port, b.Sidecar != NoSidecar)
-		same, err := wanted.Stands(nft)
-		if err != nil || same {
-			return err
-		}
-		if err := n.step(ctx, "set guard"); err != nil {
-			return err
-		}
-		return wanted.Install(nft)
+		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	end := func() { _ = nft.CloseLasting() } // nothing is left to be said
+	same, err := wanted.Stands(nft)
+	if err == nil && !same {
+		err = n.step(ctx, "set guard")
+	}
+	if err != nil || same {
+		end()
+		return func() error { return nil }, err
+	}
+	installed := make(chan error, 1)
+	go func() {
+		defer end()
+		installed <- wanted.Install(nft)
+	}()
+	return sync.OnceValue(func() error { return <-installed }), nil
 }

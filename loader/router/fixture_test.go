@@ -315,6 +315,9 @@ func (w *world) ping(from *lab.Host, to netip.Addr, size, ttl int, wait time.Dur
 	for {
 		answer := make([]byte, 65536)
 		n, _, err := unix.Recvfrom(fd, answer, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue // the runtime has sent this thread a signal
+		}
 		if err != nil {
 			return err
 		}
