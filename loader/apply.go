@@ -202,6 +202,9 @@ func (n *Node) ensureForwarding(ctx context.Context, p *pool, b *Balancer, w wir
 	if err := n.ensureTraffic(ctx, p, b, w); err != nil {
 		return err
 	}
+	if err := n.ensureShortCut(ctx, p, b, w); err != nil {
+		return err
+	}
 	if err := n.leaveSources(ctx, p, b); err != nil {
 		return err
 	}

@@ -62,6 +62,9 @@ func (n *Node) ensureLane(ctx context.Context, p *pool, ps *programs, w wiring) 
 		return err
 	}
 	if n.hook.lane == laneTap && !w.silent {
+		if ps.tap == nil {
+			return nil // see ensureShortCut
+		}
 		at := hook.Point{Enter: hook.Here, Device: w.outside.Attrs().Index, Attach: ebpf.AttachTCXEgress}
 		return hook.Ensure(ctx, n.steps(), p.link(linkTap), hook.TCX(at, linkTap, ps.tap))
 	}
@@ -80,6 +83,18 @@ func (n *Node) ensureXDP(ctx context.Context, p *pool, ps *programs, w wiring) e
 		return err
 	}
 	return hook.Ensure(ctx, n.steps(), p.link(linkXDP), hook.XDP(linkXDP, ps.xdp, w.inside, p.ns.Do))
+}
+
+// ensureShortCut loads and attaches what stands at the outside device. It comes last, for the
+// pool serves without it.
+func (n *Node) ensureShortCut(ctx context.Context, p *pool, b *Balancer, w wiring) error {
+	if n.hook.lane != laneTap {
+		return nil
+	}
+	if err := n.ensureFastLane(ctx, p, [6]byte(b.VIP.MAC)); err != nil {
+		return err
+	}
+	return n.ensureLane(ctx, p, p.loaded(), w)
 }
 
 // dropXDP takes the fast path away, if it is there, in the reverse order.

@@ -25,6 +25,9 @@ func (n *Node) ensurePrograms(ctx context.Context, p *pool, mac net.HardwareAddr
 			return err
 		}
 	}
+	if n.hook.lane == laneTap {
+		return nil // see ensureShortCut
+	}
 	return n.ensureFastLane(ctx, p, [6]byte(mac))
 }
 

@@ -16,8 +16,9 @@ static __always_inline int leave(ctx_t *ctx, struct pkt *pkt, const struct flow 
 	return STOP_FORWARD;
 }
 
-/* A packet of a flow in the table. */
-static __always_inline int forward(ctx_t *ctx, struct pkt *pkt, struct flow_entry *entry)
+/* A packet of a flow in the table. Only where more packets follow at once is the other
+ * direction's route worth asking for. */
+static __always_inline int forward(ctx_t *ctx, struct pkt *pkt, struct flow_entry *entry, bool busy)
 {
 	int rc = 0;
 
@@ -27,7 +28,8 @@ static __always_inline int forward(ctx_t *ctx, struct pkt *pkt, struct flow_entr
 		rc = route(ctx, pkt, &entry->flow);
 		if (!rc && !pkt->resolve && pkt->out == hook_ifindex(ctx)) {
 			route_keep(entry, pkt->dmac, pkt->mtu, pkt->now);
-			route_mate(ctx, pkt, &entry->flow);
+			if (busy)
+				route_mate(ctx, pkt, &entry->flow);
 		}
 	}
 	return rc ? rc : leave(ctx, pkt, &entry->flow);

@@ -45,6 +45,7 @@ static __always_inline int cookie_answered(ctx_t *ctx, struct pkt *pkt, struct f
 static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow_entry *entry)
 {
 	struct flow *flow = &entry->flow;
+	bool busy = pkt->now - flow->seen < BUSY_TICKS;
 	__u32 state = flow->state;
 	int rc;
 
@@ -59,7 +60,7 @@ static __always_inline int flow_packet(ctx_t *ctx, struct pkt *pkt, struct flow_
 	if (!rc)
 		rc = pkt->key.proto == IPPROTO_UDP ? flow_track_udp(pkt, flow) :
 						     flow_track(pkt, flow);
-	return rc ? rc : forward(ctx, pkt, entry);
+	return rc ? rc : forward(ctx, pkt, entry, busy);
 }
 
 /* The only exit: what was decided is counted once and done. */

@@ -33,6 +33,8 @@
 
 #define ROUTE_TICKS 512 /* how long a flow goes on by what its last route was */
 
+#define BUSY_TICKS 64 /* the longest pause of a direction that is in use */
+
 #define NO_LIMIT 0xffffffffU
 
 #pragma clang diagnostic push
