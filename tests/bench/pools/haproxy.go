@@ -70,9 +70,9 @@ func (b *bench) weighHAProxy(all []*lab.Process, batches []float64) error {
 		}
 		each = append(each, bytes/1e6)
 	}
-	inKernel := mean(batches)
+	inKernel := table.Median(batches)
 	b.figure(table.Of(private, haproxy, "MB", each))
-	b.figure(table.Of(whole, haproxy, "MB", []float64{mean(each) + inKernel}))
+	b.figure(table.Of(whole, haproxy, "MB", []float64{table.Median(each) + inKernel}))
 	b.figure(table.Of(kernel, haproxy, "MB", []float64{inKernel}))
 	b.doubt(haproxy, batches)
 	b.note("HAProxy's memory is that of %d processes, each in a namespace of its own, after one request; a thousand are taken to be that many times as much", len(all))

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"qlbaas/tests/bench/table"
 )
 
 // kernelMemory is what the kernel has taken that it cannot give back at once, in bytes:
@@ -93,17 +95,10 @@ func kilobytes(path string) (map[string]float64, error) {
 	return all, lines.Err()
 }
 
-func mean(all []float64) (sum float64) {
-	for _, v := range all {
-		sum += v
-	}
-	return sum / float64(len(all))
-}
-
 // doubt notes that the kernel's memory has not grown evenly, pool by pool.
 func (b *bench) doubt(who string, batches []float64) {
 	const agree = 0.25
-	low, high, typical := slices.Min(batches), slices.Max(batches), mean(batches)
+	low, high, typical := slices.Min(batches), slices.Max(batches), table.Median(batches)
 	if low < typical*(1-agree) || high > typical*(1+agree) {
 		b.note("DOUBTFUL: %s of %s: from %.2f to %.2f MB per pool; somebody else takes memory meanwhile, or gives it back", kernel, who, low, high)
 	}
