@@ -172,10 +172,10 @@ const narrow = 1400
 // tooBig packets end here, and their sender hears how long they may be.
 func tooBig(s *stage) {
 	rows.Proves(s.t, 23, 24, 25)
-	c := s.tcp.open()
 	route := []string{rawMember.String() + "/32", "dev", "ns-" + s.tcp.device, "mtu", "lock", fmt.Sprint(narrow)}
 	s.tcp.inside(append([]string{"ip", "route", "add"}, route...)...)
 	defer s.tcp.inside(append([]string{"ip", "route", "del"}, route[:1]...)...)
+	c := s.tcp.open() // a flow that there was before would find it only at its next look
 	long := seg(packet.ACK, c.cseq, c.mseq).with(1460)
 	in, _ := c.up(long)
 	answer := func(whole []byte) seen {

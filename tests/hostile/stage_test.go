@@ -249,7 +249,7 @@ func (s *stage) run(name string, test func(s *stage)) {
 type state struct {
 	counts            map[string]uint64 // drops by reason, verdicts by name
 	held              uint64            // of the forwarded: those of the held connections
-	arrived           uint64            // packets that its device was given
+	arrived           uint64            // packets that its device was given, or would have been
 	flows, handshakes uint64
 	logSize           uint64
 }
@@ -300,6 +300,11 @@ func (b *balancer) state() state {
 		b.t.Fatal(err)
 	}
 	s.arrived = tap.Attrs().Statistics.TxPackets
+	for i, n := range b.perCPU("events", 1) {
+		if maps.Event(i).String() == "outside" {
+			s.arrived += n[0] // which never came to the device
+		}
+	}
 	return s
 }
 
