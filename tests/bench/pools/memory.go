@@ -33,8 +33,8 @@ func kernelMemory() (float64, error) {
 // a machine that is never still it is what is there after a while.
 func settled(ctx context.Context) (float64, error) {
 	const (
-		looks  = 20
-		enough = 3
+		looks  = 150
+		enough = 10
 		pause  = 100 * time.Millisecond
 		little = 256 << 10
 	)
