@@ -166,7 +166,7 @@ func killInside(ns int) (killed []string, err error) {
 		}
 		for _, pid := range pids {
 			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-			if err == nil {
+			if err == nil && len(line) > 0 { // without words it is on its way out by itself
 				killed = append(killed, strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " ")))
 			}
 			if err := killAndWait(pid, ns); err != nil {
