@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"qlbaas/tests/bubble"
 )
 
 // inBubble runs f on fake time, with a Checker that is closed at the end.
@@ -19,9 +21,6 @@ func inBubble(t *testing.T, run func(f *fake)) {
 	})
 }
 
-// pass lets d pass on the bubble's clock, which only sleeping moves.
-func pass(d time.Duration) { time.Sleep(d) }
-
 var second = every(time.Second, time.Second, 2)
 
 // long is more than a check of one second needs to go down or up.
@@ -30,18 +29,18 @@ const long = 10 * time.Second
 func TestMemberIsUpOnlyIfAllChecksPass(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.c.Set("p", []Target{target(0, second, second), target(1, second)})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold()
 		f.now("m0/c1", refuses)
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold("m0 down")
 		f.now("m0/c0", hangs)
-		pass(long)
+		bubble.Pass(long)
 		f.now("m0/c1", serves)
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold() // the other one keeps it down
 		f.now("m0/c0", serves)
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold("m0 up")
 	})
 }
@@ -50,9 +49,9 @@ func TestVerdictsSayWhy(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.c.Set("p", []Target{target(0, second)})
 		f.now("m0", refuses)
-		pass(long)
+		bubble.Pass(long)
 		f.now("m0", serves)
-		pass(long)
+		bubble.Pass(long)
 		told := f.told()
 		if len(told) != 2 {
 			t.Fatalf("verdicts %v", told)
@@ -81,7 +80,7 @@ func TestStartsFromTheCallersVerdict(t *testing.T) {
 		if f.c.Members("p")[0].Up {
 			t.Error("taken for up before any probe")
 		}
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold("m0 up")
 	})
 }
@@ -91,7 +90,7 @@ func TestMemberWithoutChecksIsUp(t *testing.T) {
 		down := target(0)
 		down.Up = false
 		f.c.Set("p", []Target{down, target(1)})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold("m0 up")
 	})
 }
@@ -105,7 +104,7 @@ func TestUnchangedChecksGoOn(t *testing.T) {
 		stop := time.Now().Add(3*5*time.Second + time.Second)
 		for n := 1; time.Now().Before(stop); n++ {
 			f.c.Set("p", []Target{target(n, second), target(0, slow)})
-			pass(300 * time.Millisecond)
+			bubble.Pass(300 * time.Millisecond)
 		}
 		f.wantTold("m0 down")
 		starts := f.probed("m0/c0")
@@ -133,14 +132,14 @@ func TestHealthSurvivesConfigurationChanges(t *testing.T) {
 				f.now("m0", refuses)
 				f.now("m7", refuses)
 				f.c.Set("p", []Target{target(0, second)})
-				pass(long)
+				bubble.Pass(long)
 				f.wantTold("m0 down")
 				f.c.Set("p", []Target{next})
-				pass(2 * long)
+				bubble.Pass(2 * long)
 				f.wantTold() // never admitted again
 				f.now("m0", serves)
 				f.now("m7", serves)
-				pass(2 * long)
+				bubble.Pass(2 * long)
 				f.wantTold("m0 up")
 			})
 		})
@@ -152,11 +151,11 @@ func TestProbesFollowTheMembersAddress(t *testing.T) {
 		f.now("m7", refuses)
 		tg := target(0, second)
 		f.c.Set("p", []Target{tg})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold()
 		tg.Address = memberAddr(7)
 		f.c.Set("p", []Target{tg})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold("m0 down")
 	})
 }
@@ -165,16 +164,16 @@ func TestChangedCheckStartsToCountAnew(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m0", refuses)
 		f.c.Set("p", []Target{target(0, every(time.Second, time.Second, 5))})
-		pass(4 * time.Second)
+		bubble.Pass(4 * time.Second)
 		f.wantTold()
 		f.c.Set("p", []Target{target(0, every(time.Second, time.Second, 4))})
 		h := f.c.Members("p")[0].Checks[0]
 		if h.Fails != 0 || len(h.Probes) == 0 {
 			t.Errorf("%d failures counted and %d probes remembered", h.Fails, len(h.Probes))
 		}
-		pass(2 * time.Second)
+		bubble.Pass(2 * time.Second)
 		f.wantTold()
-		pass(3 * time.Second)
+		bubble.Pass(3 * time.Second)
 		f.wantTold("m0 down")
 	})
 }
@@ -183,7 +182,7 @@ func TestRemovingTheFailingCheckAdmitsTheMember(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m0/c1", refuses)
 		f.c.Set("p", []Target{target(0, second, second)})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold("m0 down")
 		f.c.Set("p", []Target{target(0, second)})
 		f.wantTold("m0 up")
@@ -194,12 +193,12 @@ func TestRemovingTheLastCheckAdmitsTheMember(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m0", refuses)
 		f.c.Set("p", []Target{target(0, second)})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold("m0 down")
 		f.c.Set("p", []Target{target(0)})
 		f.wantTold("m0 up")
 		n := len(f.probed("m0/c0"))
-		pass(long)
+		bubble.Pass(long)
 		if got := len(f.probed("m0/c0")); got != n {
 			t.Errorf("%d probes of a check that is gone", got-n)
 		}
@@ -215,13 +214,13 @@ func TestDroppedMembersAreForgotten(t *testing.T) {
 			inBubble(t, func(f *fake) {
 				f.now("m0", hangs)
 				f.c.Set("p", []Target{target(0, second), target(1)})
-				pass(2500 * time.Millisecond) // one probe is in flight
+				bubble.Pass(2500 * time.Millisecond) // one probe is in flight
 				drop(f.c)
 				n := len(f.probed("m0/c0"))
 				if f.all != 0 {
 					t.Error("the probe in flight was not broken off")
 				}
-				pass(long)
+				bubble.Pass(long)
 				f.wantTold()
 				if got := len(f.probed("m0/c0")); got != n {
 					t.Errorf("%d further probes", got-n)
@@ -239,11 +238,11 @@ func TestVoidProbesChangeNothing(t *testing.T) {
 	inBubble(t, func(f *fake) {
 		f.now("m1", refuses)
 		f.c.Set("p", []Target{target(0, second), target(1, second)})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold("m1 down")
 		f.now("m0", unknowable)
 		f.now("m1", unknowable)
-		pass(10 * long)
+		bubble.Pass(10 * long)
 		f.wantTold()
 		probes := f.c.Members("p")[0].Checks[0].Probes
 		last := probes[len(probes)-1]
@@ -264,7 +263,7 @@ func TestInvalidChecksAreVoid(t *testing.T) {
 		nowhere := target(1, second)
 		nowhere.Address = Target{}.Address
 		c.Set("p", []Target{target(0, bad), nowhere})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold()
 		for _, m := range c.Members("p") {
 			p := m.Checks[0].Probes
@@ -283,7 +282,7 @@ func TestSecondOfTheSameIDIsIgnored(t *testing.T) {
 		twice := second
 		twice.ID, twice.MaxRetries = "c0", 9
 		f.c.Set("p", []Target{target(0, second, twice), other})
-		pass(long)
+		bubble.Pass(long)
 		f.wantTold()
 		m := f.c.Members("p")
 		if len(m) != 1 || len(m[0].Checks) != 1 || len(f.probed("m9/c0")) != 0 {
@@ -299,7 +298,7 @@ func TestMembersTellsHealth(t *testing.T) {
 		}
 		f.now("m2/c1", refuses)
 		f.c.Set("p", []Target{target(2, second, second), target(1, second)})
-		pass(30 * time.Second)
+		bubble.Pass(30 * time.Second)
 		m := f.c.Members("p")
 		if len(m) != 2 || m[0].Member != "m2" || m[1].Member != "m1" || m[0].Address != memberAddr(2) {
 			t.Fatalf("members %+v", m)
@@ -351,7 +350,7 @@ func TestSinkAndMembersAgree(t *testing.T) {
 			for i := range 6 {
 				f.now(fmt.Sprintf("m%d", i), behaviour(random.IntN(4)))
 			}
-			pass(time.Duration(random.IntN(6000)) * time.Millisecond)
+			bubble.Pass(time.Duration(random.IntN(6000)) * time.Millisecond)
 			for _, v := range f.told() {
 				up, ok := known[v.Member]
 				if !ok || up == v.Up {

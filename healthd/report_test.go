@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"qlbaas/tests/bubble"
 )
 
 // slowSink takes as long for a call as the test likes.
@@ -66,11 +68,11 @@ func TestSlowSinkDelaysNoProbeAndHearsTheLast(t *testing.T) {
 		s.want(false)
 		begin := time.Now()
 		f.now("m0", serves)
-		pass(long) // up
+		bubble.Pass(long) // up
 		f.now("m0", refuses)
-		pass(long) // down
+		bubble.Pass(long) // down
 		f.now("m0", serves)
-		pass(long) // up
+		bubble.Pass(long) // up
 		n := 0
 		for _, at := range f.probed("m0/c0") {
 			if at.After(begin) {
@@ -93,9 +95,9 @@ func TestSinkIsNotToldWhatItKnows(t *testing.T) {
 		f.now("m0", refuses)
 		s.want(false)
 		f.now("m0", serves)
-		pass(long) // up
+		bubble.Pass(long) // up
 		f.now("m0", refuses)
-		pass(long) // down again, as the sink was told
+		bubble.Pass(long) // down again, as the sink was told
 		s.leave <- struct{}{}
 		s.quiet(long)
 	})
@@ -127,7 +129,7 @@ func TestDroppedMemberIsNotReported(t *testing.T) {
 		f.now("m0", refuses)
 		s.want(false)
 		f.now("m0", serves)
-		pass(long) // up, and waiting to be told
+		bubble.Pass(long) // up, and waiting to be told
 		f.c.Set("p", nil)
 		s.leave <- struct{}{}
 		s.quiet(long)
@@ -155,7 +157,7 @@ func TestCloseWaitsForTheSink(t *testing.T) {
 		<-closed
 		f.c.Set("p", []Target{target(2, second)})
 		n := len(f.probed("m2/c0")) + len(f.probed("m1/c0"))
-		pass(long)
+		bubble.Pass(long)
 		if got := len(f.probed("m2/c0")) + len(f.probed("m1/c0")); got != n {
 			t.Errorf("%d probes after Close", got-n)
 		}
@@ -201,13 +203,13 @@ func TestFlappingIsLoggedSeldom(t *testing.T) {
 		f := newFake(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		defer f.c.Close()
 		f.c.Set("p", []Target{target(0, every(time.Second, 0, 1)), target(1, second)})
-		pass(long)
+		bubble.Pass(long)
 		const flaps, minutes = 100, 10
 		for range flaps {
 			f.now("m0", refuses)
-			pass(3 * time.Second)
+			bubble.Pass(3 * time.Second)
 			f.now("m0", serves)
-			pass(3 * time.Second)
+			bubble.Pass(3 * time.Second)
 		}
 		if n := len(f.told()); n != 2*flaps {
 			t.Errorf("%d verdicts, want %d", n, 2*flaps)
@@ -221,7 +223,7 @@ func TestFlappingIsLoggedSeldom(t *testing.T) {
 		}
 		before := log.Len()
 		f.now("m1", refuses)
-		pass(long)
+		bubble.Pass(long)
 		f.told()
 		if !strings.Contains(log.String()[before:], "member=m1") {
 			t.Error("one member's flapping mutes another")
@@ -241,7 +243,7 @@ func TestVoidProbesAreLoggedSeldom(t *testing.T) {
 			targets = append(targets, tg)
 		}
 		f.c.Set("p", targets)
-		pass(time.Minute)
+		bubble.Pass(time.Minute)
 		f.c.Close()
 		if n := strings.Count(log.String(), "\n"); n < 2 || n > 7 {
 			t.Errorf("%d lines in a minute:\n%s", n, log.String())

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"qlbaas/tests/bubble"
 )
 
 // Counted from the moment a member stops to serve, wherever in the schedule that
@@ -31,12 +33,12 @@ func timeToDown(t *testing.T, check Check, how behaviour, bound time.Duration) {
 	defer f.c.Close()
 	f.c.Set("p", []Target{target(0, check)})
 	for range 30 {
-		pass(2*time.Second + rand.N(4*check.delay()))
+		bubble.Pass(2*time.Second + rand.N(4*check.delay()))
 		f.wantTold()
 		before := len(f.probed("m0/c0"))
 		f.now("m0", how)
 		stopped := time.Now()
-		pass(bound)
+		bubble.Pass(bound)
 		told := f.told()
 		if len(told) != 1 || told[0].Up {
 			t.Fatalf("%v after it stopped to serve: verdicts %v", bound, told)
@@ -48,7 +50,7 @@ func timeToDown(t *testing.T, check Check, how behaviour, bound time.Duration) {
 			t.Fatalf("down at %v, stopped at %v", at, stopped)
 		}
 		f.now("m0", serves)
-		pass(check.timeout() + rise*check.delay() + time.Second)
+		bubble.Pass(check.timeout() + rise*check.delay() + time.Second)
 		f.wantTold("m0 up")
 	}
 }
@@ -61,7 +63,7 @@ func TestTimeToDownOfANewMember(t *testing.T) {
 		f.now("m0", refuses)
 		for range 50 {
 			f.c.Set("p", []Target{target(0, every(2*time.Second, time.Second, 3))})
-			pass(7 * time.Second)
+			bubble.Pass(7 * time.Second)
 			f.wantTold("m0 down")
 			f.c.Remove("p")
 		}
@@ -78,7 +80,7 @@ func TestSchedule(t *testing.T) {
 			f.now("m1", hangs)
 			begin := time.Now()
 			f.c.Set("p", []Target{target(0, check), target(1, check)})
-			pass(20*check.delay() + 10*check.timeout())
+			bubble.Pass(20*check.delay() + 10*check.timeout())
 			for key, gap := range map[string]time.Duration{"m0/c0": check.delay(), "m1/c0": check.delay() + check.timeout()} {
 				starts := f.probed(key)
 				if first := starts[0].Sub(begin); first > min(check.delay(), time.Second) {
@@ -104,7 +106,7 @@ func TestFirstProbesAreSpread(t *testing.T) {
 		}
 		begin := time.Now()
 		f.c.Set("p", targets)
-		pass(time.Second)
+		bubble.Pass(time.Second)
 		var tenths [10]int
 		for i := range targets {
 			starts := f.probed(fmt.Sprintf("m%d/c0", i))
@@ -138,10 +140,10 @@ func TestHangingMembersDoNotStarveOthers(t *testing.T) {
 		}
 		f.c.Set("p", targets)
 		// Until a hanging one has timed out once it is not known to hang.
-		pass(hanging / slots * 2 * check.timeout())
+		bubble.Pass(hanging / slots * 2 * check.timeout())
 		f.told()
 		settled := time.Now()
-		pass(time.Minute)
+		bubble.Pass(time.Minute)
 		for i := range healthy {
 			last := settled
 			for _, at := range f.probed(fmt.Sprintf("m%d/c0", i)) {

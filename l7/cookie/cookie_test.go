@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"qlbaas/l7/cookie"
+	"qlbaas/tests/bubble"
 )
 
 func TestValue(t *testing.T) {
@@ -138,15 +139,12 @@ func TestLearnedLooksAt56Characters(t *testing.T) {
 	}
 }
 
-// pass lets d pass on the bubble's clock, which only sleeping moves.
-func pass(d time.Duration) { time.Sleep(d) }
-
 func TestLearnedSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, next := cookie.NewLearned(0, 0), cookie.NewLearned(0, 0)
 		l.Learn([]byte("old"), "m0")
 		<-l.Changed()
-		pass(time.Second)
+		bubble.Pass(time.Second)
 		then := time.Now()
 		l.Owner([]byte("old")) // which is a use, and no news
 		l.Learn([]byte("a"), "m1")
@@ -170,11 +168,11 @@ func TestLearnedForgetsTheIdle(t *testing.T) {
 		l := cookie.NewLearned(0, 0)
 		l.Learn([]byte("used"), "m")
 		l.Learn([]byte("idle"), "m")
-		pass(2 * time.Hour)
+		bubble.Pass(2 * time.Hour)
 		if _, known := l.Owner([]byte("used")); !known {
 			t.Fatal("forgotten after two hours")
 		}
-		pass(2 * time.Hour)
+		bubble.Pass(2 * time.Hour)
 		if _, known := l.Owner([]byte("used")); !known {
 			t.Error("a use does not count")
 		}
@@ -188,13 +186,13 @@ func TestLearnedMovesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := cookie.NewLearned(0, 0)
 		old.Learn([]byte("a"), "m1")
-		pass(time.Hour)
+		bubble.Pass(time.Hour)
 		old.Learn([]byte("b"), "m2")
 		next := cookie.NewLearned(2, 0)
 		if err := next.Restore(old.Records()); err != nil {
 			t.Fatal(err)
 		}
-		pass(150 * time.Minute) // a: 3.5 h, b: 2.5 h
+		bubble.Pass(150 * time.Minute) // a: 3.5 h, b: 2.5 h
 		if owner, _ := next.Owner([]byte("b")); owner != "m2" {
 			t.Errorf("b belongs to %q", owner)
 		}

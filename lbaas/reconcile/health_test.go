@@ -7,6 +7,7 @@ import (
 
 	"qlbaas/healthd"
 	"qlbaas/lbaas"
+	"qlbaas/tests/bubble"
 )
 
 func withPool(g *rig) { g.state.put(poolConfig(1)) }
@@ -70,13 +71,13 @@ func TestLivenessIsRepaired(t *testing.T) {
 			t.Fatal("the fault did not act")
 		}
 		g.node.set(0)
-		pass(3 * time.Second)
+		bubble.Pass(3 * time.Second)
 		if up, _ := g.node.MemberUp(a, m); up {
 			t.Error("the failed write was not repeated")
 		}
 		expect(t, g, a, "ACTIVE", "ACTIVE", "INACTIVE x", "ACTIVE", "ACTIVE")
 		g.node.with(func() { g.node.up[a][m] = true })
-		pass(3 * time.Second)
+		bubble.Pass(3 * time.Second)
 		if up, _ := g.node.MemberUp(a, m); up {
 			t.Error("the foreign change stayed")
 		}
@@ -116,7 +117,7 @@ func TestFlapping(t *testing.T) {
 			for n := range 1000 {
 				g.checker.find(g.Reconciler, id('a', 1), id('e', 1000+n), round%2 == 0, "x")
 			}
-			pass(100 * time.Millisecond)
+			bubble.Pass(100 * time.Millisecond)
 		}
 		settle()
 		if n := g.state.writes - before; n > 20 {

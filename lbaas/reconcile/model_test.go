@@ -10,6 +10,7 @@ import (
 
 	"qlbaas/lbaas"
 	"qlbaas/loader"
+	"qlbaas/tests/bubble"
 )
 
 // TestFaultsConverge plays random changes, verdicts and restarts while every n-th
@@ -27,14 +28,14 @@ func TestFaultsConverge(t *testing.T) {
 			g.state.set(3 + rng.IntN(5))
 			for range 200 {
 				randomStep(g, rng, rng.IntN(pools))
-				pass(time.Duration(rng.IntN(300)) * time.Millisecond)
+				bubble.Pass(time.Duration(rng.IntN(300)) * time.Millisecond)
 				if rng.IntN(40) == 0 {
 					g.restart(t)
 				}
 			}
 			g.node.set(0)
 			g.state.set(0)
-			pass(2 * time.Minute)
+			bubble.Pass(2 * time.Minute)
 			settle()
 			g.checkConverged(t)
 			g.Close()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"qlbaas/tests/bubble"
 )
 
 // drain takes everything that may run now, without ending it.
@@ -127,7 +129,7 @@ func TestQueueClose(t *testing.T) {
 		q.done("a", true)
 		q.add("c")
 		want(t, q)
-		pass(time.Hour) // no timer may be left
+		bubble.Pass(time.Hour) // no timer may be left
 		want(t, q)
 	})
 }

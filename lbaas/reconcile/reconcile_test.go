@@ -12,6 +12,7 @@ import (
 
 	"qlbaas/lbaas"
 	"qlbaas/loader"
+	"qlbaas/tests/bubble"
 )
 
 // run gives fn a started rig in a bubble of fake time, and closes it.
@@ -28,15 +29,8 @@ func run(t *testing.T, opts Options, prepare func(g *rig), fn func(t *testing.T,
 
 func nothing(*rig) {}
 
-// pass lets d pass on the bubble's clock, which only sleeping moves, and all happen that is
-// due by then.
-func pass(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
 // settle waits until everything asked for has happened and is stored.
-func settle() { pass(10 * statusGap) }
+func settle() { bubble.Pass(10 * statusGap) }
 
 func shown(s lbaas.State) string {
 	return strings.TrimSpace(string(s.Status) + " " + s.StatusDescription)
@@ -136,7 +130,7 @@ func TestFailure(t *testing.T) {
 			t.Errorf("view %+v, %v", views, err)
 		}
 		g.node.with(func() { g.node.refusal = nil })
-		pass(longestPause)
+		bubble.Pass(longestPause)
 		settle()
 		expect(t, g, a, "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE")
 		if g.node.applied[a].Members[1].Weight != 5 {
@@ -165,7 +159,7 @@ func TestUnservableIsNotRepeated(t *testing.T) {
 		g.state.put(cfg)
 		a := cfg.Pool.ID
 		g.PoolsChanged(a)
-		pass(time.Hour)
+		bubble.Pass(time.Hour)
 		if got := g.Counts(); got.Failed != 1 {
 			t.Errorf("%d attempts", got.Failed)
 		}
@@ -184,7 +178,7 @@ func TestInvalidIsNotRepeated(t *testing.T) {
 	run(t, Options{FullEvery: 24 * time.Hour}, func(g *rig) { g.node.refusal = loader.ErrInvalid }, func(t *testing.T, g *rig) {
 		g.state.put(poolConfig(1))
 		g.PoolsChanged(id('a', 1))
-		pass(time.Hour)
+		bubble.Pass(time.Hour)
 		if got := g.Counts(); got.Failed != 1 {
 			t.Errorf("%d attempts", got.Failed)
 		}
@@ -210,7 +204,7 @@ func TestCountersSurviveTheVIP(t *testing.T) {
 		g.PoolsChanged(a)
 		settle()
 		g.node.set(0)
-		pass(longestPause)
+		bubble.Pass(longestPause)
 		base := g.state.get(a).Pool.Stats
 		if base.BytesIn != 10 || base.TotalConnections != 3 || !base.Closed {
 			t.Errorf("base %+v", base)
@@ -290,12 +284,12 @@ func TestParallel(t *testing.T) {
 			g.PoolsChanged(id('a', n))
 		}
 		for range 50 {
-			pass(time.Millisecond)
+			bubble.Pass(time.Millisecond)
 			for n := range 20 {
 				g.PoolsChanged(id('a', n))
 			}
 		}
-		pass(time.Second)
+		bubble.Pass(time.Second)
 		if g.node.overlaps > 0 || g.node.most != 3 {
 			t.Errorf("%d overlaps, %d at a time", g.node.overlaps, g.node.most)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"qlbaas/lbaas"
 	"qlbaas/loader/router"
+	"qlbaas/tests/bubble"
 )
 
 // runRouters gives fn a started rig with routers in a bubble of fake time.
@@ -119,7 +120,7 @@ func TestRouterFailure(t *testing.T) {
 		why := "ERROR apply router " + a + ": no such bridge"
 		g.states(t, 1, why, why, why)
 		n.with(func() { n.refusal = nil })
-		pass(time.Minute)
+		bubble.Pass(time.Minute)
 		g.states(t, 1, "ACTIVE", "ACTIVE", "ACTIVE")
 		n.with(func() { n.refusal = errors.New("no such bridge") })
 		g.state.edit(a, func(cfg *lbaas.RouterConfig) {
@@ -132,14 +133,14 @@ func TestRouterFailure(t *testing.T) {
 			t.Errorf("views: %+v %v", views, err)
 		}
 		n.with(func() { clear(n.applied) })
-		pass(time.Minute)
+		bubble.Pass(time.Minute)
 		g.states(t, 1, why, why, why, why)
 		// What cannot be is not tried again before somebody changes it.
 		n.with(func() { n.refusal = fmt.Errorf("%w: x", router.ErrInvalid) })
-		pass(time.Minute)
+		bubble.Pass(time.Minute)
 		settle()
 		n.calls()
-		pass(30 * time.Second)
+		bubble.Pass(30 * time.Second)
 		if calls := n.calls(); len(calls) > 1 {
 			t.Errorf("in half a minute %q", calls)
 		}
@@ -163,14 +164,14 @@ func TestRouterAdopt(t *testing.T) {
 	})
 	for opts, left := range map[Options]int{{}: 1, {AcceptEmpty: true}: 0, {AcceptEmpty: true, ReadOnly: true}: 1} {
 		runRouters(t, opts, func(_ *rig, n *fakeRouters) { before(n, 2) }, func(t *testing.T, g *rig, n *fakeRouters) {
-			pass(10 * time.Minute)
+			bubble.Pass(10 * time.Minute)
 			if len(n.applied) != left {
 				t.Errorf("%+v: %d routers left, want %d", opts, len(n.applied), left)
 			}
 		})
 	}
 	runRouters(t, Options{ReadOnly: true}, func(g *rig, _ *fakeRouters) { g.add(1) }, func(t *testing.T, g *rig, n *fakeRouters) {
-		pass(10 * time.Minute)
+		bubble.Pass(10 * time.Minute)
 		if calls := n.calls(); len(calls) > 0 || g.state.writes > 0 {
 			t.Errorf("a copy was acted upon: %q", calls)
 		}
@@ -183,14 +184,14 @@ func TestRouterDrift(t *testing.T) {
 		settle()
 		n.calls()
 		n.with(func() { n.drifted = []string{id('a', 1)} })
-		pass(2 * time.Second)
+		bubble.Pass(2 * time.Second)
 		if calls := n.calls(); !slices.Contains(calls, "apply "+id('a', 1)) || g.Counts().Drifted != 1 {
 			t.Errorf("after drift: %q", calls)
 		}
 		for k := 2; k < 9; k++ {
 			g.add(k) // and nobody heard of it
 		}
-		pass(61 * time.Second)
+		bubble.Pass(61 * time.Second)
 		if len(n.applied) != 8 {
 			t.Errorf("%d routers after a minute", len(n.applied))
 		}
@@ -198,7 +199,7 @@ func TestRouterDrift(t *testing.T) {
 			t.Errorf("%d calls in a minute for 8 routers", len(calls))
 		}
 		g.state.edit(id('a', 2), nil)
-		pass(2 * time.Second)
+		bubble.Pass(2 * time.Second)
 		if _, there := n.applied[id('a', 2)]; there {
 			t.Error("an orphan is left")
 		}
@@ -216,7 +217,7 @@ func TestRouterOrder(t *testing.T) {
 		n.calls()
 		g.RoutersChanged(id('a', 2), id('a', 1))
 		g.RoutersChanged(id('a', 2))
-		pass(time.Second)
+		bubble.Pass(time.Second)
 		calls := n.calls()
 		if first, then := slices.Index(calls, "apply "+id('a', 2)), slices.Index(calls, "apply "+id('a', 1)); first < 0 || then < first || n.overlaps > 0 {
 			t.Errorf("calls %q, %d overlaps", calls, n.overlaps)
@@ -253,11 +254,11 @@ func TestRouterFaultsConverge(t *testing.T) {
 				if rng.IntN(10) > 0 {
 					g.RoutersChanged(id('a', k))
 				}
-				pass(time.Duration(rng.IntN(300)) * time.Millisecond)
+				bubble.Pass(time.Duration(rng.IntN(300)) * time.Millisecond)
 			}
 			n.set(0)
 			g.state.set(0)
-			pass(2 * time.Minute)
+			bubble.Pass(2 * time.Minute)
 			settle()
 			if len(n.applied) != len(g.state.routers) {
 				t.Errorf("seed %d: %d routers on the node, %d in the store", seed, len(n.applied), len(g.state.routers))

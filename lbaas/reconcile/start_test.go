@@ -12,6 +12,7 @@ import (
 
 	"qlbaas/lbaas"
 	"qlbaas/loader"
+	"qlbaas/tests/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -103,7 +104,7 @@ func TestAdoptRemovesFirst(t *testing.T) {
 func TestEmptyStore(t *testing.T) {
 	for accept, left := range map[bool]int{false: 1, true: 0} {
 		run(t, Options{AcceptEmpty: accept}, func(g *rig) { g.deployedBefore(1) }, func(t *testing.T, g *rig) {
-			pass(time.Hour)
+			bubble.Pass(time.Hour)
 			if len(g.node.applied) != left {
 				t.Errorf("accept %v: %d pools left", accept, len(g.node.applied))
 			}
@@ -126,7 +127,7 @@ func TestReadOnly(t *testing.T) {
 	}, func(t *testing.T, g *rig) {
 		g.checker.find(g.Reconciler, id('a', 1), id('e', 18), false, "x")
 		g.PoolsChanged(id('a', 3))
-		pass(time.Hour)
+		bubble.Pass(time.Hour)
 		if calls := g.node.calls(); !slices.Equal(calls, []string{"member false"}) || g.state.writes != 0 {
 			t.Errorf("calls %q, %d writes", calls, g.state.writes)
 		}
@@ -140,7 +141,7 @@ func TestReadOnly(t *testing.T) {
 func TestLastPoolDeleted(t *testing.T) {
 	run(t, Options{}, func(g *rig) { g.state.put(poolConfig(1)) }, func(t *testing.T, g *rig) {
 		g.state.drop(id('a', 1)) // and the event is lost
-		pass(10 * time.Second)
+		bubble.Pass(10 * time.Second)
 		if len(g.node.applied) != 0 {
 			t.Error("still deployed")
 		}
@@ -179,7 +180,7 @@ func TestAdoptGoesOn(t *testing.T) {
 			t.Errorf("%d of 6 applied at the start", n)
 		}
 		g.node.set(0)
-		pass(longestPause)
+		bubble.Pass(longestPause)
 		settle()
 		for n := range 6 {
 			expect(t, g, id('a', n), "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE")
@@ -198,7 +199,7 @@ func TestCloseLetsAttemptsEnd(t *testing.T) {
 		}
 		g.state.put(poolConfig(1))
 		g.PoolsChanged(id('a', 1))
-		pass(time.Second)
+		bubble.Pass(time.Second)
 		cancel()
 		g.Close()
 		expect(t, g, id('a', 1), "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE")
@@ -212,7 +213,7 @@ func TestCloseLetsAttemptsEnd(t *testing.T) {
 func TestDrift(t *testing.T) {
 	run(t, Options{}, func(g *rig) { g.state.put(poolConfig(1)) }, func(t *testing.T, g *rig) {
 		g.node.with(func() { g.node.log = nil; g.node.drifted = []string{id('a', 1)} })
-		pass(3 * time.Second)
+		bubble.Pass(3 * time.Second)
 		if calls := g.node.calls(); !slices.Equal(calls, []string{"apply " + id('a', 1)}) {
 			t.Errorf("calls %q", calls)
 		}
@@ -231,7 +232,7 @@ func TestSlowTasks(t *testing.T) {
 				g.every(time.Second, func() { n++; <-time.After(took) })
 				close(ended)
 			}()
-			pass(100 * time.Second)
+			bubble.Pass(100 * time.Second)
 			close(g.stop)
 			<-ended
 			if n > most || n < most*9/10 {
@@ -249,11 +250,11 @@ func TestFullComparison(t *testing.T) {
 			g.state.put(poolConfig(n))
 		}
 	}, func(t *testing.T, g *rig) {
-		pass(5 * time.Minute) // whatever the start has left is over
+		bubble.Pass(5 * time.Minute) // whatever the start has left is over
 		g.node.with(func() { g.node.log = nil })
 		for range 10 * 30 {
 			before := len(g.node.calls())
-			pass(2 * time.Second)
+			bubble.Pass(2 * time.Second)
 			if n := len(g.node.calls()) - before; n > 1 {
 				t.Fatalf("%d comparisons at once", n)
 			}
@@ -273,7 +274,7 @@ func TestFullComparison(t *testing.T) {
 func TestLostEventAndVanishedDeployment(t *testing.T) {
 	run(t, Options{}, nothing, func(t *testing.T, g *rig) {
 		g.state.put(poolConfig(1)) // nobody says so
-		pass(3 * time.Second)
+		bubble.Pass(3 * time.Second)
 		if _, ok := g.node.applied[id('a', 1)]; !ok {
 			t.Error("a pool without an event is not deployed")
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"qlbaas/lbaas"
+	"qlbaas/tests/bubble"
 )
 
 func memberSays(generation uint64, status lbaas.Status) lbaas.Report {
@@ -45,14 +46,14 @@ func TestStatusesRetry(t *testing.T) {
 			close(ended)
 		}()
 		s.put(memberSays(1, lbaas.StatusActive))
-		pass(10 * time.Second)
+		bubble.Pass(10 * time.Second)
 		if n := strings.Count(log.String(), "cannot be stored"); n != 1 || state.writes < 5 {
 			t.Errorf("%d lines for %d tries", n, state.writes)
 		}
 		s.put(memberSays(1, lbaas.StatusInactive))
-		pass(time.Millisecond)
+		bubble.Pass(time.Millisecond)
 		state.set(0)
-		pass(2 * statusRetry)
+		bubble.Pass(2 * statusRetry)
 		if got := state.get(id('a', 1)).Members[0].Status; got != lbaas.StatusInactive {
 			t.Errorf("status %s", got)
 		}

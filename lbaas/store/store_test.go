@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"qlbaas/lbaas"
+	"qlbaas/tests/bubble"
 )
 
 // Two of the service's buckets serve the tests.
@@ -311,13 +312,6 @@ func TestOlder(t *testing.T) {
 	}
 }
 
-// pass lets d pass on the bubble's clock, which only sleeping moves, and all happen that is
-// due by then.
-func pass(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
 // TestKeepBackup: the copy is made once it has been quiet, or after ten quiet
 // times of unrest, and only when a user has changed something.
 func TestKeepBackup(t *testing.T) {
@@ -334,19 +328,19 @@ func TestKeepBackup(t *testing.T) {
 		synctest.Wait()
 		revision := func() uint64 { return s.readBackup() }
 		put(t, s, pools, "a", "one")
-		pass(50 * time.Second)
+		bubble.Pass(50 * time.Second)
 		put(t, s, pools, "a", "two")
-		pass(50 * time.Second)
+		bubble.Pass(50 * time.Second)
 		if got := revision(); got != 0 {
 			t.Errorf("backup of revision %d before it was quiet", got)
 		}
-		pass(20 * time.Second)
+		bubble.Pass(20 * time.Second)
 		if got := revision(); got != 2 {
 			t.Errorf("backup of revision %d, want 2", got)
 		}
 		for range 13 {
 			put(t, s, pools, "a", "busy")
-			pass(50 * time.Second)
+			bubble.Pass(50 * time.Second)
 		}
 		if got := revision(); got < 10 || got > 15 {
 			t.Errorf("backup of revision %d after ten minutes of changes", got)
@@ -375,7 +369,7 @@ func TestKeepBackupEnds(t *testing.T) {
 			close(done)
 		}()
 		put(t, s, pools, "a", "one")
-		pass(time.Second)
+		bubble.Pass(time.Second)
 		put(t, s, pools, "a", "two")
 		begin := time.Now()
 		end()
